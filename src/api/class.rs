@@ -1,0 +1,134 @@
+//! `GuardClass`: where metrics come from, and what guards of the class may do at most.
+//!
+//! Role: the spec a platform team writes, and whether its sources answer. Inputs and outputs: plain data with its
+//! schema. Must never import: a kube client, other rooms.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+use super::guard::{Mode, Preset};
+
+/// Where metrics come from, and what guards of this class may do at most.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[cfg_attr(test, kube(cel))]
+#[kube(
+    group = "deploymentguard.dev",
+    version = "v1alpha1",
+    kind = "GuardClass",
+    plural = "guardclasses",
+    shortname = "gclass",
+    category = "deploymentguard",
+    status = "GuardClassStatus",
+    derive = "PartialEq",
+    doc = "Where metrics come from, and what guards of this class may do at most.",
+    printcolumn(name = "Prometheus", type_ = "string", json_path = ".spec.prometheus.url", description = "Where metrics come from"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether the class can be used"),
+    printcolumn(name = "Metrics", type_ = "string", json_path = r#".status.conditions[?(@.type=="MetricsAvailable")].status"#, description = "Whether Prometheus answers"),
+    printcolumn(name = "Max Mode", type_ = "string", json_path = ".spec.maxMode", description = "What its guards may do at most"),
+    printcolumn(name = "Last Contact", type_ = "date", json_path = ".status.prometheus.lastSuccess", description = "When Prometheus last answered"),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="MetricsAvailable")].message"#, priority = 1, description = "What was wrong"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardClassSpec {
+    /// The Prometheus, or anything that speaks its HTTP API, such as Thanos, Mimir and VictoriaMetrics.
+    pub prometheus: Prometheus,
+    /// Signals of guards that name none, in order.
+    #[serde(default = "default_presets")]
+    #[schemars(length(min = 1, max = 8))]
+    pub presets: Vec<Preset>,
+    /// What guards of this class may do at most, whatever they ask for.
+    #[serde(default = "enforce")]
+    pub max_mode: Mode,
+}
+
+fn default_presets() -> Vec<Preset> {
+    vec![Preset::HttpGeneric, Preset::ContainerMemory]
+}
+
+fn enforce() -> Mode {
+    Mode::Enforce
+}
+
+/// How to reach Prometheus.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.url.startsWith('http://') || self.url.startsWith('https://')").message("prometheus.url must start with http:// or https://"))]
+#[x_kube(validation = Rule::new("!self.url.contains('@')").message("prometheus.url must not contain credentials: put a token into a Secret and name it in prometheus.bearerTokenSecretRef"))]
+#[x_kube(validation = Rule::new("!has(self.tls) || self.url.startsWith('https://')").message("prometheus.tls needs a prometheus.url that starts with https://"))]
+#[x_kube(validation = Rule::new("duration(self.timeout) >= duration('100ms') && duration(self.timeout) <= duration('2m')").message("prometheus.timeout must lie between 100ms and 2m"))]
+pub struct Prometheus {
+    /// Base URL, such as `http://prometheus.monitoring:9090`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub url: String,
+    /// How long one query may take.
+    #[serde(default = "ten_seconds")]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m))+$"))]
+    pub timeout: String,
+    /// TLS settings; without them the system's certificate authorities are trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// A Secret in the operator's namespace whose value is sent as bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer_token_secret_ref: Option<SecretKeyRef>,
+}
+
+fn ten_seconds() -> String {
+    "10s".into()
+}
+
+/// TLS settings.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// A Secret in the operator's namespace with certificate authorities to trust, as PEM, instead of the system's.
+    pub ca_secret_ref: SecretKeyRef,
+}
+
+/// One key of a Secret in the operator's namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Whether the class can be used, and whether its sources answer.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GuardClassStatus {
+    /// The generation that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready and MetricsAvailable.
+    #[schemars(length(max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The last contact with Prometheus.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<SourceStatus>,
+}
+
+/// The last contact with a source.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SourceStatus {
+    /// When it last answered; written at most once a minute while nothing changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::status::date_time")]
+    pub last_success: Option<String>,
+    /// What it said when it last failed, redacted; empty after a success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_error: Option<String>,
+    /// How long it took to answer, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<i64>,
+}

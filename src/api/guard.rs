@@ -1,0 +1,329 @@
+//! `DeploymentGuard`: guards one workload.
+//!
+//! Role: the spec a team writes; every doc sentence here becomes `kubectl explain`. Inputs and outputs: plain data with
+//! its schema. Must never import: a kube client, other rooms.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::status::DeploymentGuardStatus;
+
+/// Guards one workload: watches its rollouts, compares the new revision with the old one, and undoes the bad ones.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[cfg_attr(test, kube(cel))]
+#[kube(
+    group = "deploymentguard.dev",
+    version = "v1alpha1",
+    kind = "DeploymentGuard",
+    plural = "deploymentguards",
+    shortname = "dg",
+    category = "deploymentguard",
+    namespaced,
+    status = "DeploymentGuardStatus",
+    derive = "PartialEq",
+    doc = "Guards one workload: watches its rollouts, compares the new revision with the old one, and undoes the bad ones.",
+    selectable = ".spec.targetRef.name",
+    selectable = ".spec.mode",
+    validation = Rule::new("self.metadata.name.size() <= 200").message("metadata.name must have at most 200 characters, because objects that belong to the guard are named after it"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetRef.name", description = "The guarded workload"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "What the guard may do"),
+    printcolumn(name = "Healthy", type_ = "string", json_path = r#".status.conditions[?(@.type=="Healthy")].status"#, description = "Verdict on the current revision"),
+    printcolumn(name = "State", type_ = "string", json_path = r#".status.conditions[?(@.type=="Healthy")].reason"#, description = "Why"),
+    printcolumn(name = "Score", type_ = "integer", json_path = ".status.healthScore", description = "Health score, 0 to 100"),
+    printcolumn(name = "Decision", type_ = "string", json_path = ".status.lastDecision.decision", description = "The last decision"),
+    printcolumn(name = "Confidence", type_ = "integer", json_path = ".status.lastDecision.confidence", description = "Confidence of the last decision in percent"),
+    printcolumn(name = "Decider", type_ = "string", json_path = ".status.lastDecision.decider", priority = 1, description = "Who decided"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.current.revision", priority = 1, description = "The current revision"),
+    printcolumn(name = "Rollbacks", type_ = "integer", json_path = ".status.rollbacksToday", priority = 1, description = "Undos in the last 24 hours"),
+    printcolumn(name = "Next", type_ = "date", json_path = ".status.nextEvaluation", priority = 1, description = "When the guard looks again"),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Healthy")].message"#, priority = 1, description = "The verdict as a sentence"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentGuardSpec {
+    /// The workload to guard, in the same namespace. It cannot be changed: create another guard instead.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("targetRef is immutable: create another guard for another workload"))]
+    pub target_ref: TargetRef,
+
+    /// The GuardClass that says where metrics come from and what this guard may do at most. Empty: the default class,
+    /// the one annotated `deploymentguard.dev/is-default-class: "true"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub class_name: Option<String>,
+
+    /// What the guard may do. Observe judges and records and touches nothing; Enforce undoes bad rollouts. The class's
+    /// `maxMode` is the most it can be.
+    #[serde(default)]
+    pub mode: Mode,
+
+    /// Stop judging. What is being verified is still verified, and nothing is undone.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// How a rollout is judged.
+    #[serde(default)]
+    pub analysis: Analysis,
+
+    /// What is measured, at most 8 signals. Empty: the class's default presets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub signals: Vec<SignalSpec>,
+
+    /// How a bad rollout is undone, and how often.
+    #[serde(default)]
+    pub rollback: Rollback,
+}
+
+/// Names the workload to guard.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.kind == 'Deployment' && self.apiVersion == 'apps/v1'").message("targetRef must name an apps/v1 Deployment: StatefulSets and DaemonSets cannot be undone by this version yet"))]
+pub struct TargetRef {
+    /// API version of the workload.
+    #[serde(default = "apps_v1")]
+    #[schemars(length(max = 63))]
+    pub api_version: String,
+    /// Kind of the workload. This version guards Deployments.
+    #[serde(default = "deployment")]
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Name of the workload.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+fn apps_v1() -> String {
+    "apps/v1".into()
+}
+
+fn deployment() -> String {
+    "Deployment".into()
+}
+
+/// What a guard may do.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Judge and record, touch nothing.
+    #[default]
+    Observe,
+    /// Undo bad rollouts.
+    Enforce,
+}
+
+/// How a rollout is judged.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.interval == 'Auto' || duration(self.interval) >= duration('1s')").message("analysis.interval must be Auto or at least 1s"))]
+#[x_kube(validation = Rule::new("duration(self.window) >= duration('2s') && (self.interval == 'Auto' || duration(self.window) >= duration(self.interval) + duration(self.interval))").message("analysis.window must be at least twice analysis.interval, and at least 2s"))]
+#[x_kube(validation = Rule::new("duration(self.window) > duration(self.warmup)").message("analysis.window must be longer than analysis.warmup, or nothing is ever counted"))]
+#[x_kube(validation = Rule::new("duration(self.window) <= duration('24h') && duration(self.warmup) <= duration('1h')").message("analysis.window can be 24h at most, analysis.warmup 1h"))]
+#[x_kube(validation = Rule::new("self.interval == 'Auto' || duration(self.interval) <= duration('1h')").message("analysis.interval can be 1h at most"))]
+pub struct Analysis {
+    /// Time between two evaluations: Auto (the scrape interval seen in the samples, 1 to 15 s) or a duration of at
+    /// least 1s such as 5s.
+    #[schemars(length(max = 16), regex(pattern = r"^(Auto|([0-9]{1,6}(ms|s|m|h))+)$"))]
+    #[serde(default = "defaults::interval")]
+    pub interval: String,
+    /// A new pod's requests count from this long after it became Ready, so that a cold start is not taken for a fault.
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    #[serde(default = "defaults::warmup")]
+    pub warmup: String,
+    /// How long a rollout is watched, counted from its first Ready pod. At its end the guard decides.
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    #[serde(default = "defaults::window")]
+    pub window: String,
+    /// Requests the new revision must have answered before it gets a score.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    #[serde(default = "defaults::min_requests")]
+    pub min_requests: i32,
+    /// What the end of the window means when nothing could be proven. Continue: CONTINUE with Healthy Unknown. Hold:
+    /// INCONCLUSIVE, and the guard keeps watching. No rollout is ever paused.
+    #[serde(default = "defaults::on_inconclusive")]
+    pub on_inconclusive: OnInconclusive,
+    /// Who judges. Seed: 100 - 2 x error % - 0.5 x (memory % above 70) - 0.01 x (p95 milliseconds above 500), bad below
+    /// 50 twice running.
+    #[serde(default = "defaults::scorer")]
+    pub scorer: Scorer,
+}
+
+impl Default for Analysis {
+    fn default() -> Self {
+        Self {
+            interval: defaults::interval(),
+            warmup: defaults::warmup(),
+            window: defaults::window(),
+            min_requests: defaults::min_requests(),
+            on_inconclusive: defaults::on_inconclusive(),
+            scorer: defaults::scorer(),
+        }
+    }
+}
+
+/// What the end of the window means when nothing could be proven.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnInconclusive {
+    /// CONTINUE, Healthy Unknown.
+    Continue,
+    /// INCONCLUSIVE, keep watching.
+    Hold,
+}
+
+/// Who judges.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scorer {
+    /// The health formula.
+    Seed,
+}
+
+/// One thing that is measured: exactly one of preset, ratio, histogram and gauge.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.preset) ? 1 : 0) + (has(self.ratio) ? 1 : 0) + (has(self.histogram) ? 1 : 0) + (has(self.gauge) ? 1 : 0) == 1").message("each signal needs exactly one of preset, ratio, histogram and gauge"))]
+pub struct SignalSpec {
+    /// Name of the signal. `errors`, `latency` and `memory` are the terms of the Seed score; other names are shown only.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// A ready-made set of signals, named `<name>/errors`, `<name>/latency`, `<name>/memory`. http-generic: errors and
+    /// latency of an HTTP server that exports request counts with a status label. container-memory: working set of the
+    /// containers against their limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// Share of bad events among all, from two counters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<Ratio>,
+    /// Response times, from a histogram in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<Histogram>,
+    /// A value that goes up and down; named `memory` it is bytes, compared with the pod's memory limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gauge: Option<Gauge>,
+}
+
+/// Ready-made sets of signals.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// Errors and latency of an HTTP server.
+    HttpGeneric,
+    /// Working set against limit.
+    ContainerMemory,
+}
+
+/// Two counters: bad events and all events.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Ratio {
+    /// Counter of bad events, as a selector such as `http_requests_total{code=~"5.."}`. The operator adds namespace
+    /// and pod itself.
+    #[schemars(length(min = 1, max = 1024))]
+    pub bad: String,
+    /// Counter of all events, as a selector such as `http_requests_total`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub total: String,
+}
+
+/// A histogram of response times.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Histogram {
+    /// The bucket series in seconds, as a selector such as `http_request_duration_seconds_bucket`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub buckets: String,
+}
+
+/// A value that goes up and down.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Gauge {
+    /// The gauge, as a selector such as `process_resident_memory_bytes`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub selector: String,
+}
+
+/// How a bad rollout is undone, and how often.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.verifyTimeout) >= duration('30s')").message("rollback.verifyTimeout must be at least 30s, because restored pods have to stay ready that long"))]
+#[x_kube(validation = Rule::new("duration(self.verifyTimeout) <= duration('24h') && duration(self.cooldown) <= duration('24h')").message("rollback.verifyTimeout and rollback.cooldown can be 24h at most"))]
+pub struct Rollback {
+    /// Which revision to go back to. Previous: the one that served before this rollout began.
+    #[serde(default = "defaults::target")]
+    pub target: RollbackTarget,
+    /// Undos of this workload in 24 hours; at the limit the guard only reports.
+    #[schemars(range(min = 1, max = 100))]
+    #[serde(default = "defaults::max_per_day")]
+    pub max_per_day: i32,
+    /// Time after an undo in which no other one is made.
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    #[serde(default = "defaults::cooldown")]
+    pub cooldown: String,
+    /// How long the restored revision may take to become ready; at least its progress deadline is waited for.
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    #[serde(default = "defaults::verify_timeout")]
+    pub verify_timeout: String,
+}
+
+impl Default for Rollback {
+    fn default() -> Self {
+        Self {
+            target: defaults::target(),
+            max_per_day: defaults::max_per_day(),
+            cooldown: defaults::cooldown(),
+            verify_timeout: defaults::verify_timeout(),
+        }
+    }
+}
+
+/// Which revision to go back to.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollbackTarget {
+    /// The one that served before this rollout began.
+    Previous,
+}
+
+/// Defaults, field by field, because the API server fills them in one by one.
+mod defaults {
+    use super::{OnInconclusive, RollbackTarget, Scorer};
+
+    pub(super) fn interval() -> String {
+        "Auto".into()
+    }
+
+    pub(super) fn warmup() -> String {
+        "60s".into()
+    }
+
+    pub(super) fn window() -> String {
+        "30m".into()
+    }
+
+    pub(super) const fn min_requests() -> i32 {
+        20
+    }
+
+    pub(super) const fn on_inconclusive() -> OnInconclusive {
+        OnInconclusive::Continue
+    }
+
+    pub(super) const fn scorer() -> Scorer {
+        Scorer::Seed
+    }
+
+    pub(super) const fn target() -> RollbackTarget {
+        RollbackTarget::Previous
+    }
+
+    pub(super) const fn max_per_day() -> i32 {
+        2
+    }
+
+    pub(super) fn cooldown() -> String {
+        "10m".into()
+    }
+
+    pub(super) fn verify_timeout() -> String {
+        "10m".into()
+    }
+}

@@ -1,0 +1,196 @@
+//! From a spec to a `Policy`, once.
+//!
+//! Role: everything CEL cannot see, and everything it can, again, because a CRD may be older than the operator. Inputs:
+//! a spec and its class. Outputs: a validated policy or an error that names field and cure. Must never import: a client.
+
+use std::time::Duration;
+
+use super::class::GuardClassSpec;
+use super::guard::{self, DeploymentGuardSpec, SignalSpec};
+use crate::domain::policy::{
+    Analysis, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, Scorer, Target,
+};
+use crate::domain::signal::{Preset, Selector, Signal, SignalName, Source};
+
+/// What is wrong with a spec.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("spec.{field} {problem}")]
+pub struct InvalidSpec {
+    /// Path of the field below `spec`.
+    pub field: String,
+    /// What is wrong and what to do about it.
+    pub problem: String,
+}
+
+fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidSpec {
+    InvalidSpec { field: field.into(), problem: problem.into() }
+}
+
+/// The guarded workload, which is needed before a class is known.
+///
+/// # Errors
+/// If the kind cannot be guarded.
+pub fn target(spec: &DeploymentGuardSpec) -> Result<Target, InvalidSpec> {
+    let reference = &spec.target_ref;
+    match (reference.api_version.as_str(), reference.kind.as_str()) {
+        ("apps/v1", "Deployment") => Ok(Target { kind: Kind::Deployment, name: reference.name.clone() }),
+        (version, kind) => Err(invalid(
+            "targetRef.kind",
+            format!("is {version} {kind}, but this version guards apps/v1 Deployments only"),
+        )),
+    }
+}
+
+/// Parses a guard under its class.
+///
+/// # Errors
+/// If a field has a value that cannot be used; the error names the field and the cure.
+pub fn policy(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Policy, InvalidSpec> {
+    let asked_mode = mode(spec.mode);
+    Ok(Policy {
+        target: target(spec)?,
+        mode: asked_mode.min(mode(class.max_mode)),
+        asked_mode,
+        analysis: analysis(&spec.analysis)?,
+        signals: signals(spec, class)?,
+        rollback: rollback(&spec.rollback)?,
+    })
+}
+
+const fn mode(mode: guard::Mode) -> Mode {
+    match mode {
+        guard::Mode::Observe => Mode::Observe,
+        guard::Mode::Enforce => Mode::Enforce,
+    }
+}
+
+fn analysis(spec: &guard::Analysis) -> Result<Analysis, InvalidSpec> {
+    let interval = match spec.interval.as_str() {
+        "Auto" => Interval::Auto,
+        text => Interval::Every(at_least("analysis.interval", text, Duration::from_secs(1))?),
+    };
+    let warmup = duration("analysis.warmup", &spec.warmup)?;
+    let window = at_least("analysis.window", &spec.window, Duration::from_secs(2))?;
+    if let Interval::Every(every) = interval
+        && window < every * 2
+    {
+        return Err(invalid("analysis.window", "must be at least twice analysis.interval"));
+    }
+    if window <= warmup {
+        return Err(invalid(
+            "analysis.window",
+            format!("({}) must be longer than analysis.warmup ({}), or nothing is ever counted", spec.window, spec.warmup),
+        ));
+    }
+    Ok(Analysis {
+        interval,
+        warmup,
+        window,
+        min_requests: u64::try_from(spec.min_requests)
+            .ok()
+            .filter(|least| *least > 0)
+            .ok_or_else(|| invalid("analysis.minRequests", "must be at least 1"))?,
+        on_inconclusive: match spec.on_inconclusive {
+            guard::OnInconclusive::Continue => OnInconclusive::Continue,
+            guard::OnInconclusive::Hold => OnInconclusive::Hold,
+        },
+        scorer: match spec.scorer {
+            guard::Scorer::Seed => Scorer::Seed,
+        },
+    })
+}
+
+fn rollback(spec: &guard::Rollback) -> Result<RollbackPolicy, InvalidSpec> {
+    match spec.target {
+        guard::RollbackTarget::Previous => {}
+    }
+    Ok(RollbackPolicy {
+        max_per_day: u32::try_from(spec.max_per_day)
+            .ok()
+            .filter(|most| (1..=100).contains(most))
+            .ok_or_else(|| invalid("rollback.maxPerDay", "must lie between 1 and 100"))?,
+        cooldown: duration("rollback.cooldown", &spec.cooldown)?,
+        verify_timeout: at_least("rollback.verifyTimeout", &spec.verify_timeout, Duration::from_secs(30))?,
+    })
+}
+
+fn signals(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Vec<Signal>, InvalidSpec> {
+    if spec.signals.is_empty() {
+        return class
+            .presets
+            .iter()
+            .map(|chosen| {
+                let source = preset(*chosen);
+                let name = match source {
+                    Preset::HttpGeneric => "http",
+                    Preset::ContainerMemory => "container",
+                };
+                SignalName::parse(name)
+                    .map(|name| Signal { name, source: Source::Preset(source) })
+                    .map_err(|problem| invalid("signals", problem))
+            })
+            .collect();
+    }
+    let mut parsed: Vec<Signal> = Vec::new();
+    for (index, one) in spec.signals.iter().enumerate() {
+        let signal = signal(index, one)?;
+        if parsed.iter().any(|other| other.name == signal.name) {
+            return Err(invalid(format!("signals[{index}].name"), format!("{} stands there twice", one.name)));
+        }
+        parsed.push(signal);
+    }
+    Ok(parsed)
+}
+
+fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
+    let field = |name: &str| format!("signals[{index}].{name}");
+    let selector = |name: &str, text: &str| {
+        Selector::parse(text).map_err(|error| invalid(field(name), error.to_string()))
+    };
+    let name = SignalName::parse(&spec.name).map_err(|problem| invalid(field("name"), problem))?;
+    let source = match (&spec.preset, &spec.ratio, &spec.histogram, &spec.gauge) {
+        (Some(chosen), None, None, None) => Source::Preset(preset(*chosen)),
+        (None, Some(ratio), None, None) => Source::Ratio {
+            bad: selector("ratio.bad", &ratio.bad)?,
+            total: selector("ratio.total", &ratio.total)?,
+        },
+        (None, None, Some(histogram), None) => {
+            Source::Histogram { buckets: selector("histogram.buckets", &histogram.buckets)? }
+        }
+        (None, None, None, Some(gauge)) => Source::Gauge { selector: selector("gauge.selector", &gauge.selector)? },
+        _ => {
+            return Err(invalid(
+                format!("signals[{index}]"),
+                "needs exactly one of preset, ratio, histogram and gauge",
+            ));
+        }
+    };
+    Ok(Signal { name, source })
+}
+
+const fn preset(preset: guard::Preset) -> Preset {
+    match preset {
+        guard::Preset::HttpGeneric => Preset::HttpGeneric,
+        guard::Preset::ContainerMemory => Preset::ContainerMemory,
+    }
+}
+
+/// Reads a duration such as `1m30s`.
+///
+/// # Errors
+/// If it is none; the error names the field.
+pub fn duration(field: &str, text: &str) -> Result<Duration, InvalidSpec> {
+    text.parse::<kube::core::Duration>()
+        .ok()
+        .filter(|parsed| !parsed.is_negative())
+        .map(Duration::from)
+        .ok_or_else(|| invalid(field, format!("is {text:?}, which is no duration; write for example 30s, 5m or 1h30m")))
+}
+
+fn at_least(field: &str, text: &str, least: Duration) -> Result<Duration, InvalidSpec> {
+    let parsed = duration(field, text)?;
+    if parsed < least {
+        return Err(invalid(field, format!("is {text}, but must be at least {least:?}")));
+    }
+    Ok(parsed)
+}

@@ -1,0 +1,303 @@
+//! `DeploymentGuard.status`: what was seen, decided and done.
+//!
+//! Role: the record people and pipelines read; integers only, because the API warns on floats. Inputs and outputs: plain
+//! data with its schema. Must never import: a clock, a kube client, other rooms.
+
+use jiff::{Timestamp, Unit};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+
+/// What was seen, decided and done.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentGuardStatus {
+    /// The generation of the guard that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Healthy, Reconciling, RolledBack, MetricsAvailable, Stalled.
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The workload that was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetStatus>,
+    /// The revision that the workload asks for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current: Option<CurrentStatus>,
+    /// Health score of the current revision, 0 to 100; absent while there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub health_score: Option<i32>,
+    /// The last decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_decision: Option<DecisionRecord>,
+    /// Earlier decisions, newest first.
+    #[schemars(length(max = 10))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastDecision>,
+    /// Each signal, new revision against old.
+    #[schemars(length(max = 32))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<SignalStatus>,
+    /// How far the analysis got; read by the operator after a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<AnalysisStatus>,
+    /// An undo that was decided and is not verified yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undo: Option<UndoStatus>,
+    /// Undos in the last 24 hours.
+    pub rollbacks_today: i32,
+    /// When undos were sent, in the last 24 hours.
+    #[schemars(length(max = 100))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rollback_times: Vec<String>,
+    /// When the guard looks again, while something is going on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "date_time")]
+    pub next_evaluation: Option<String>,
+}
+
+/// The workload that was found.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TargetStatus {
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Uid of the object.
+    pub uid: String,
+    /// The workload's generation that was looked at.
+    pub observed_generation: i64,
+}
+
+/// The revision that the workload asks for now.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CurrentStatus {
+    /// Its pod-template-hash.
+    pub revision: String,
+    /// Images of its containers.
+    #[schemars(length(max = 16))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// When it was first seen.
+    pub started_at: String,
+    /// When its first pod became Ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_ready_at: Option<String>,
+    /// The revision it is compared with and would be undone to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
+    /// Serving, Judging, Held, Condemned, Restoring, Passed or Unproven.
+    pub state: String,
+}
+
+/// One decision with everything that led to it.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DecisionRecord {
+    /// Names the decision.
+    pub id: String,
+    /// ROLLBACK, CONTINUE or INCONCLUSIVE.
+    pub decision: String,
+    /// Confidence in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub confidence: Option<i32>,
+    /// Health score, 0 to 100; absent if there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub health_score: Option<i32>,
+    /// Why, in sentences.
+    #[schemars(length(max = 2048))]
+    pub reasoning: String,
+    /// Who decided.
+    pub decider: String,
+    /// The reason as one word.
+    pub reason: String,
+    /// What was measured on the new revision.
+    pub metrics: DecisionMetrics,
+    /// How the health score came about.
+    #[schemars(length(max = 16))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contributions: Vec<ContributionStatus>,
+    /// The rule that kept the decision from being carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clamped_by: Option<String>,
+    /// The revision that was judged.
+    pub from_revision: String,
+    /// The revision to go back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<String>,
+    /// RollingBack, RolledBack or None.
+    pub action: String,
+    /// Why nothing was done, or how the undo ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub action_reason: Option<String>,
+    /// Fields that only the restored template has; client-side apply and helm 3 will not remove them.
+    #[schemars(length(max = 32))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only_in_restored: Vec<String>,
+    /// When it was decided.
+    pub time: String,
+    /// How long things took.
+    pub durations: Durations,
+    /// The training sample, as ConfigMap/key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample_ref: Option<String>,
+}
+
+/// What was measured on the new revision.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DecisionMetrics {
+    /// Share of failed requests in parts per million.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_rate_ppm: Option<i64>,
+    /// Memory in percent of the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<i64>,
+    /// 95th percentile of the response time in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_time_ms: Option<i64>,
+    /// Requests that were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<i64>,
+}
+
+/// What one term took from the health score.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContributionStatus {
+    /// errors, memory or latency.
+    pub term: String,
+    /// The measured value with its unit.
+    pub value: String,
+    /// Points taken, in hundredths.
+    pub points_hundredths: i64,
+}
+
+/// How long things took, as durations such as `12.3s`.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Durations {
+    /// From the first sight of the revision to the decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detection_to_decision: Option<String>,
+    /// From the decision to the patch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision_to_undo: Option<String>,
+    /// From the patch to the verified restoration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undo_to_restored: Option<String>,
+}
+
+/// An earlier decision in short.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PastDecision {
+    /// Names the decision.
+    pub id: String,
+    /// ROLLBACK, CONTINUE or INCONCLUSIVE.
+    pub decision: String,
+    /// The reason as one word.
+    pub reason: String,
+    /// What was done.
+    pub action: String,
+    /// The revision that was judged.
+    pub from_revision: String,
+    /// Health score, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_score: Option<i32>,
+    /// When.
+    pub time: String,
+}
+
+/// One signal, new revision against old.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SignalStatus {
+    /// Full name, such as `http/errors`.
+    pub name: String,
+    /// measured, missing or errored.
+    pub state: String,
+    /// The new revision's value with its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The old revision's value with its unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
+    /// Counts on both sides, or why there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub message: Option<String>,
+    /// The PromQL that it was resolved to, without pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub query: Option<String>,
+}
+
+/// How far the analysis got.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AnalysisStatus {
+    /// Opaque state of the judge.
+    #[schemars(length(max = 8192))]
+    pub checkpoint: String,
+    /// Why there is no verdict yet, or what it would be now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// An undo that was decided and is not verified yet.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UndoStatus {
+    /// The decision it carries out.
+    pub decision: String,
+    /// Uid of the workload that was judged.
+    pub workload_uid: String,
+    /// The revision that was judged.
+    pub from_revision: String,
+    /// The revision to go back to.
+    pub to_revision: String,
+    /// When it was decided; written before the patch is sent.
+    pub intended_at: String,
+    /// When the patch was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<String>,
+}
+
+/// A moment as the API writes it, in whole seconds.
+#[must_use]
+pub fn time(at: Timestamp) -> String {
+    at.round(Unit::Second).unwrap_or(at).to_string()
+}
+
+/// A moment to the millisecond, for what is computed with.
+#[must_use]
+pub fn time_ms(at: Timestamp) -> String {
+    at.round(Unit::Millisecond).unwrap_or(at).to_string()
+}
+
+/// Reads a moment back; what cannot be read was written by another version and counts as absent.
+#[must_use]
+pub fn parse_time(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+/// Schema of an optional moment.
+pub fn date_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time", "nullable": true})
+}
+
+/// Schema of a moment.
+pub fn date_time_required(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time"})
+}

@@ -1,0 +1,10 @@
+//! The decision core: policy, evidence, decision and undo as pure functions over data.
+//!
+//! Role: everything that could be wrong in an interesting way. Inputs: parsed policies, readings, facts and `now` as
+//! arguments. Outputs: plans, assessments, decisions, patches. Must never import: kube, tokio, reqwest, a clock, the
+//! environment, the file system, randomness, or any other room of this crate.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod outcome;
+pub mod policy;
+pub mod rollout;

@@ -1,0 +1,183 @@
+//! Verdicts, decisions and reasons: the words everything is said in.
+//!
+//! Role: the vocabulary shared by assess, guardrails, records and telemetry. Inputs and outputs: plain data. Must never
+//! import: other rooms.
+
+use std::fmt;
+
+/// A health score between 0 and 100.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct HealthScore(f64);
+
+impl HealthScore {
+    /// Clamps to 0–100; what is not a number is no score.
+    #[must_use]
+    pub fn new(value: f64) -> Option<Self> {
+        value.is_finite().then(|| Self(value.clamp(0.0, 100.0)))
+    }
+
+    /// The exact value.
+    #[must_use]
+    pub fn value(self) -> f64 {
+        self.0
+    }
+
+    /// Whole points, as status shows them; rounded down, so that a score below 50 never reads as 50.
+    #[must_use]
+    pub fn points(self) -> u8 {
+        (0..=100).rev().find(|points| f64::from(*points) <= self.0).unwrap_or(0)
+    }
+}
+
+/// Confidence in whole percent, 0–100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Confidence(u8);
+
+impl Confidence {
+    /// Clamps to 0–100 %.
+    #[must_use]
+    pub fn percent(value: f64) -> Self {
+        Self((0..=100).rev().find(|percent| f64::from(*percent) <= value).unwrap_or(0))
+    }
+
+    /// Whole percent.
+    #[must_use]
+    pub fn value(self) -> u8 {
+        self.0
+    }
+}
+
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vmeta])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word as it stands in status, events and metric labels.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// Reads the word back; `None` for a word of another version.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == word)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// What was decided about a rollout.
+    Verdict {
+        /// The new revision is worse: undo it.
+        Rollback = "ROLLBACK",
+        /// Leave it.
+        Continue = "CONTINUE",
+        /// Nobody can say; keep watching.
+        Inconclusive = "INCONCLUSIVE",
+    }
+}
+
+words! {
+    /// Who decided.
+    Decider {
+        /// The original formula.
+        SeedFormula = "seed-formula",
+    }
+}
+
+words! {
+    /// What was done about a decision.
+    ActionTaken {
+        /// The undo is decided and written down, not yet confirmed.
+        RollingBack = "RollingBack",
+        /// The workload was put back.
+        RolledBack = "RolledBack",
+        /// Nothing; the record says why.
+        None = "None",
+    }
+}
+
+words! {
+    /// Reasons of conditions and decisions: part of the API.
+    Reason {
+        /// A template nobody judged yet.
+        NewRevisionDetected = "NewRevisionDetected",
+        /// New pods are not old enough to count.
+        WarmingUp = "WarmingUp",
+        /// Being judged.
+        Analyzing = "Analyzing",
+        /// Judged and fine.
+        AnalysisPassed = "AnalysisPassed",
+        /// The seed score was below 50 twice running.
+        ScoreBelowThreshold = "ScoreBelowThreshold",
+        /// Something needed for a verdict was not measured.
+        InsufficientData = "InsufficientData",
+        /// The new revision answered too few requests.
+        NoTraffic = "NoTraffic",
+        /// The metrics could not be read.
+        PrometheusUnreachable = "PrometheusUnreachable",
+        /// Metrics are being read.
+        MetricsRead = "MetricsRead",
+        /// No pod of the new revision became Ready.
+        NoNewRevisionPods = "NoNewRevisionPods",
+        /// The undo was verified.
+        RollbackSucceeded = "RollbackSucceeded",
+        /// The undo was refused by the API server.
+        RollbackFailed = "RollbackFailed",
+        /// The restored revision did not become ready in time.
+        RollbackTimedOut = "RollbackTimedOut",
+        /// The undo was sent and is being verified.
+        RollbackStarted = "RollbackStarted",
+        /// An admission policy refused the undo.
+        AdmissionRejected = "AdmissionRejected",
+        /// The workload already carries the revision it should get.
+        SkippedAlreadyCurrent = "SkippedAlreadyCurrent",
+        /// Somebody pushed in between; their push stands.
+        Superseded = "Superseded",
+        /// There is nothing to go back to.
+        NoKnownGoodRevision = "NoKnownGoodRevision",
+        /// The workload is paused.
+        WorkloadPaused = "WorkloadPaused",
+        /// The mode allows no action.
+        SuppressedByMode = "SuppressedByMode",
+        /// `maxPerDay` or `cooldown` allows no action now.
+        RollbackLimitReached = "RollbackLimitReached",
+        /// The workload does not exist.
+        TargetNotFound = "TargetNotFound",
+        /// Another controller owns the workload.
+        TargetOwnedByController = "TargetOwnedByController",
+        /// Another guard has the same target.
+        TargetAlreadyGuarded = "TargetAlreadyGuarded",
+        /// The workload asks to be skipped.
+        SkippedByAnnotation = "SkippedByAnnotation",
+        /// The spec cannot be used.
+        InvalidSpec = "InvalidSpec",
+        /// The class does not exist.
+        UnknownClass = "UnknownClass",
+        /// `spec.suspend` is set.
+        Suspended = "Suspended",
+        /// Configuration valid, target found.
+        Accepted = "Accepted",
+        /// Nothing is being judged.
+        Idle = "Idle",
+        /// Was already serving when the guard arrived.
+        NotJudged = "NotJudged",
+        /// No undo was ever made.
+        NoRollback = "NoRollback",
+        /// No replicas are wanted, so there is nothing to judge.
+        ScaledToZero = "ScaledToZero",
+    }
+}

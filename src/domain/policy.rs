@@ -1,0 +1,149 @@
+//! What a guard asks for, parsed once.
+//!
+//! Role: the validated form of a spec; after parsing nobody reads the spec again. Inputs: none (built by `api::parse`).
+//! Outputs: newtypes whose ranges hold by construction. Must never import: other rooms.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::signal::Signal;
+
+/// The kinds of workload a guard may name. Kinds that cannot be undone yet are refused while parsing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `apps/v1` Deployment.
+    Deployment,
+}
+
+impl Kind {
+    /// The kind as it stands in manifests.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+        }
+    }
+
+    /// The resource as people type it after `kubectl`.
+    #[must_use]
+    pub const fn resource(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The workload a guard watches; always in the guard's own namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// Which kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind.resource(), self.name)
+    }
+}
+
+/// What a guard may do. Ordered: a class clamps by `min`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mode {
+    /// Judge and record, touch nothing.
+    Observe,
+    /// Undo bad rollouts.
+    Enforce,
+}
+
+/// How long to wait between two evaluations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interval {
+    /// The scrape interval seen in the samples, held between 1 s and 15 s.
+    Auto,
+    /// As the user says; at least 1 s.
+    Every(Duration),
+}
+
+impl Interval {
+    /// The shortest and the longest interval that `Auto` chooses.
+    pub const AUTO_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+
+    /// The interval in force, given the scrape interval seen so far.
+    #[must_use]
+    pub fn resolve(self, scrape: Option<Duration>) -> Duration {
+        let (least, most) = Self::AUTO_RANGE;
+        match self {
+            Self::Every(every) => every,
+            Self::Auto => scrape.map_or(most, |seen| seen.clamp(least, most)),
+        }
+    }
+}
+
+/// What the end of the window means when nothing was proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnInconclusive {
+    /// CONTINUE, with Healthy Unknown.
+    Continue,
+    /// INCONCLUSIVE, and keep watching.
+    Hold,
+}
+
+/// Who judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scorer {
+    /// The original health formula.
+    Seed,
+}
+
+/// How a rollout is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analysis {
+    /// Time between two evaluations.
+    pub interval: Interval,
+    /// A new pod's requests count only this long after it became Ready.
+    pub warmup: Duration,
+    /// How long a rollout is watched, from its first Ready pod.
+    pub window: Duration,
+    /// Requests the new revision must have answered before a score is given.
+    pub min_requests: u64,
+    /// What an unproven end means.
+    pub on_inconclusive: OnInconclusive,
+    /// The judge.
+    pub scorer: Scorer,
+}
+
+/// How an undo is done and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollbackPolicy {
+    /// Undos of one workload in 24 hours.
+    pub max_per_day: u32,
+    /// Time after an undo in which no other one is made.
+    pub cooldown: Duration,
+    /// How long the restored revision may take to become ready.
+    pub verify_timeout: Duration,
+}
+
+/// A parsed guard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The guarded workload.
+    pub target: Target,
+    /// What may be done, already clamped by the class.
+    pub mode: Mode,
+    /// The mode the guard asked for, before the class clamped it.
+    pub asked_mode: Mode,
+    /// How to judge.
+    pub analysis: Analysis,
+    /// What to measure.
+    pub signals: Vec<Signal>,
+    /// How to undo.
+    pub rollback: RollbackPolicy,
+}

@@ -1,0 +1,176 @@
+//! Workloads, revisions and pods as the judge sees them.
+//!
+//! Role: the facts about one target, reduced from API objects by `observe`. Inputs: none. Outputs: who is new, who is
+//! old, which revision is which. Must never import: other rooms; raw templates stay in `domain::undo`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+/// A revision's identity: the `pod-template-hash` of its ReplicaSet. Never its number, which an undo re-assigns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RevisionHash(Arc<str>);
+
+impl RevisionHash {
+    /// Wraps a hash read from the API.
+    #[must_use]
+    pub fn new(hash: &str) -> Self {
+        Self(hash.into())
+    }
+
+    /// The hash as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RevisionHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A pod's identity in metrics: Prometheus knows names, not uids.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodName {
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+}
+
+impl PodName {
+    /// Names a pod.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One container's memory limit, and when it was seen to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerFact {
+    /// Container name.
+    pub name: Arc<str>,
+    /// Memory limit in bytes, if one is set.
+    pub memory_limit: Option<u64>,
+}
+
+/// What is kept of a pod: a few words instead of 15 KB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodFact {
+    /// Name and namespace.
+    pub pod: PodName,
+    /// The uid, because names come back.
+    pub uid: Arc<str>,
+    /// Uid of the controlling owner (a ReplicaSet).
+    pub owner: Arc<str>,
+    /// The revision it carries.
+    pub revision: RevisionHash,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Ready now, since when.
+    pub ready_since: Option<Timestamp>,
+    /// The first time it was seen Ready; flapping readiness does not make a pod young again.
+    pub first_ready: Option<Timestamp>,
+    /// Being deleted.
+    pub terminating: bool,
+    /// Finished (Succeeded or Failed): it serves no more and is no longer wanted.
+    pub finished: bool,
+    /// Container restarts in all.
+    pub restarts: u32,
+    /// When containers were seen to start again (API timestamps, whole seconds), oldest first, bounded.
+    pub container_starts: Vec<Timestamp>,
+    /// Its app containers.
+    pub containers: Vec<ContainerFact>,
+}
+
+impl PodFact {
+    /// Counts towards the wanted pods.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.terminating && !self.finished
+    }
+}
+
+/// Which revision a pod belongs to, in one rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    /// The revision being judged.
+    New,
+    /// The revision it is compared with.
+    Old,
+}
+
+/// One revision that still exists in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Identity.
+    pub hash: RevisionHash,
+    /// Uid of its ReplicaSet; pods name it as owner.
+    pub uid: Arc<str>,
+    /// `deployment.kubernetes.io/revision`; shown to people, never compared.
+    pub number: u64,
+    /// Images of its app containers.
+    pub images: Vec<String>,
+}
+
+/// The state of a guarded workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// The object's uid.
+    pub uid: Arc<str>,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// `status.observedGeneration`.
+    pub observed_generation: i64,
+    /// Pods wanted.
+    pub replicas: u32,
+    /// `spec.paused`.
+    pub paused: bool,
+    /// `spec.minReadySeconds`.
+    pub min_ready_seconds: u32,
+    /// `spec.progressDeadlineSeconds`.
+    pub progress_deadline_seconds: u32,
+    /// A controller that owns the workload, as `Kind/name`.
+    pub controlled_by: Option<String>,
+    /// `deploymentguard.dev/skip`, if set.
+    pub skip: Option<String>,
+    /// `deploymentguard.dev/last-rollback`, if set.
+    pub last_rollback: Option<String>,
+    /// Whether our undo still owns fields of the template, which would make the next apply conflict.
+    pub owns_template: bool,
+    /// The revision of the present template, once its ReplicaSet exists.
+    pub current: Option<RevisionHash>,
+    /// Every revision that still exists.
+    pub revisions: BTreeMap<RevisionHash, Revision>,
+    /// Being deleted.
+    pub terminating: bool,
+}
+
+impl Workload {
+    /// The revision with this hash, if it still exists.
+    #[must_use]
+    pub fn revision(&self, hash: &RevisionHash) -> Option<&Revision> {
+        self.revisions.get(hash)
+    }
+
+    /// Whether every wanted pod carries `hash` and is Ready, and no other live pod is left.
+    #[must_use]
+    pub fn rollout_complete(&self, hash: &RevisionHash, pods: &[PodFact]) -> bool {
+        let live = || pods.iter().filter(|pod| pod.is_live());
+        let ready = live().filter(|pod| pod.revision == *hash && pod.ready_since.is_some()).count();
+        self.observed_generation >= self.generation
+            && live().all(|pod| pod.revision == *hash)
+            && u32::try_from(ready).is_ok_and(|ready| ready >= self.replicas)
+    }
+}
