@@ -5,6 +5,14 @@
 //! environment, the file system, randomness, or any other room of this crate.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod guardrail;
+pub mod managers;
 pub mod outcome;
+pub mod plan;
 pub mod policy;
+pub mod redact;
+pub mod retry;
 pub mod rollout;
+pub mod sample;
+pub mod signal;
+pub mod undo;

@@ -1,0 +1,13 @@
+//! The only code that writes to a workload.
+//!
+//! Role: carries out a planned undo and hands its field ownership back. Inputs: a decided request, a fence. Outputs: what
+//! became of it. Must never import: other rooms than `domain` and `api`.
+
+mod error;
+mod undo;
+
+pub use error::ActError;
+pub use undo::{Act, GiveBack, UndoOutcome};
+
+/// Whether this process may still write. Asked immediately before every write.
+pub type Fence<'a> = &'a (dyn Fn() -> bool + Send + Sync);

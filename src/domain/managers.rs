@@ -1,0 +1,21 @@
+//! Names under which the API server books what we write: one field manager per concern.
+//!
+//! Role: the only place that spells them. Inputs and outputs: constants. Must never import: anything.
+
+/// Undoes of workloads. Its ownership of template fields is handed back after each undo.
+pub const UNDO: &str = "deployment-guard/undo";
+
+/// Status of guards.
+pub const STATUS: &str = "deployment-guard/status";
+
+/// Status of guard classes.
+pub const CLASS_STATUS: &str = "deployment-guard/class-status";
+
+/// Sample ConfigMaps.
+pub const SAMPLES: &str = "deployment-guard/samples";
+
+/// The leader's Lease.
+pub const LEASE: &str = "deployment-guard/lease";
+
+/// The controller named in events.
+pub const REPORTER: &str = "deployment-guard";

@@ -1,0 +1,136 @@
+//! What to send, or why not.
+//!
+//! Role: turns a decided undo into one conditional JSON Patch. Inputs: the request and fresh raw objects. Outputs: the
+//! patch, or the reason why nothing is to be sent. Must never import: other rooms.
+
+use serde_json::{Value, json};
+
+use super::describe::{annotation, flag, missing, text};
+use super::only_in_good::only_in_good;
+use super::template::{find_revision, hash_of, is_controlled_by, normalise};
+use super::{LAST_ROLLBACK, UndoError, UndoRequest};
+use crate::domain::policy::Kind;
+
+/// Why there is nothing left to act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// Deleted.
+    Absent,
+    /// Deleted and made again under the same name: another object.
+    Recreated,
+    /// Being deleted, or its namespace is.
+    Terminating,
+}
+
+/// The patch, and what is remembered about the object it was made for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UndoPatch {
+    /// The JSON Patch, an array of operations.
+    pub operations: Value,
+    /// Fields that only the good template has and that client-side apply will not remove with the next release.
+    pub only_in_good: Vec<String>,
+    /// The template that was read, as it was read.
+    pub(super) template: Value,
+    /// `spec.paused` as it was read.
+    pub(super) paused: Value,
+    /// The last rollback as it was read.
+    pub(super) last_rollback: Value,
+}
+
+/// What an undo comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UndoPlan {
+    /// Send this.
+    Patch(Box<UndoPatch>),
+    /// This decision was already carried out.
+    AlreadyDone,
+    /// The template is not the judged one any more.
+    Superseded,
+    /// The workload is paused; we never resume it.
+    Paused,
+    /// The workload already carries the good template.
+    AlreadyCurrent,
+    /// Nothing to act on.
+    TargetGone(Gone),
+    /// The good revision does not exist any more.
+    NothingToGoBackTo,
+}
+
+/// Plans an undo against objects read this moment.
+///
+/// # Errors
+/// When the workload lacks a piece that every stored workload has.
+pub fn plan_undo(
+    request: &UndoRequest,
+    workload: &Value,
+    replica_sets: &[Value],
+) -> Result<UndoPlan, UndoError> {
+    match request.target.kind {
+        Kind::Deployment => plan_deployment(request, workload, replica_sets),
+    }
+}
+
+fn plan_deployment(
+    request: &UndoRequest,
+    workload: &Value,
+    replica_sets: &[Value],
+) -> Result<UndoPlan, UndoError> {
+    if text(workload, "/metadata/uid")? != &*request.uid {
+        return Ok(UndoPlan::TargetGone(Gone::Recreated));
+    }
+    if workload.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()) {
+        return Ok(UndoPlan::TargetGone(Gone::Terminating));
+    }
+    if annotation(workload, LAST_ROLLBACK).as_deref() == Some(request.decision_id.as_str()) {
+        return Ok(UndoPlan::AlreadyDone);
+    }
+    let template = workload.pointer("/spec/template").ok_or_else(|| missing(workload, "/spec/template"))?;
+    let owned = || replica_sets.iter().filter(|set| is_controlled_by(set, &request.uid));
+    let current = find_revision(template, owned());
+    if current.as_ref() == Some(&request.to) {
+        return Ok(UndoPlan::AlreadyCurrent);
+    }
+    if current.as_ref() != Some(&request.from) {
+        return Ok(UndoPlan::Superseded);
+    }
+    if flag(workload, "/spec/paused")? {
+        return Ok(UndoPlan::Paused);
+    }
+    let good = owned()
+        .find(|set| hash_of(set).as_ref() == Some(&request.to))
+        .and_then(|set| set.pointer("/spec/template"));
+    let Some(good) = good else { return Ok(UndoPlan::NothingToGoBackTo) };
+    Ok(UndoPlan::Patch(Box::new(patch(request, workload, template, &normalise(good)))))
+}
+
+fn patch(request: &UndoRequest, workload: &Value, template: &Value, good: &Value) -> UndoPatch {
+    let read = |pointer: &str| workload.pointer(pointer).cloned().unwrap_or(Value::Null);
+    let paused = read("/spec/paused");
+    let annotations = read("/metadata/annotations");
+    let last_rollback = annotations.get(LAST_ROLLBACK).cloned().unwrap_or(Value::Null);
+    let mut operations = vec![
+        json!({"op": "test", "path": "/metadata/uid", "value": &*request.uid}),
+        json!({"op": "test", "path": "/spec/paused", "value": paused}),
+        json!({"op": "test", "path": "/spec/template", "value": template}),
+    ];
+    if annotations.is_null() {
+        // Without this test a map that somebody writes meanwhile would be erased.
+        operations.push(json!({"op": "test", "path": "/metadata/annotations", "value": null}));
+        operations.push(json!({"op": "replace", "path": "/spec/template", "value": good}));
+        operations.push(json!({
+            "op": "add", "path": "/metadata/annotations", "value": {LAST_ROLLBACK: request.decision_id},
+        }));
+    } else {
+        let path = format!("/metadata/annotations/{}", LAST_ROLLBACK.replace('~', "~0").replace('/', "~1"));
+        operations.push(json!({"op": "test", "path": path, "value": last_rollback}));
+        operations.push(json!({"op": "replace", "path": "/spec/template", "value": good}));
+        operations.push(json!({"op": "add", "path": path, "value": request.decision_id}));
+    }
+    UndoPatch {
+        operations: Value::Array(operations),
+        only_in_good: only_in_good(template, good, workload),
+        template: template.clone(),
+        paused,
+        last_rollback,
+    }
+}

@@ -1,0 +1,171 @@
+//! Events: one per transition, on the guard and on its workload.
+//!
+//! Role: tells people who look with `kubectl describe`. Inputs: references and a sentence. Outputs: events, best effort.
+//! Must never import: other rooms than `domain` and `api`. `Recorder` keeps the first note when it aggregates, so
+//! reasons differ and numbers stand in status.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+
+use crate::domain::managers;
+
+/// The longest note the API takes.
+const MAX_NOTE: usize = 1024;
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventReason {
+    /// A new revision appeared.
+    RolloutDetected,
+    /// Its analysis began.
+    AnalysisStarted,
+    /// It was judged fine.
+    AnalysisPassed,
+    /// It was judged bad.
+    AnalysisFailed,
+    /// Metrics cannot be read.
+    MetricsUnavailable,
+    /// An undo was sent.
+    RollbackStarted,
+    /// An undo was verified.
+    RollbackSucceeded,
+    /// An undo was refused or did not come up.
+    RollbackFailed,
+    /// An undo was decided and not made.
+    RollbackSkipped,
+    /// There is nothing to go back to.
+    NoKnownGoodRevision,
+    /// No more undos for now.
+    RollbackLimitReached,
+}
+
+impl EventReason {
+    /// The word in the event.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RolloutDetected => "RolloutDetected",
+            Self::AnalysisStarted => "AnalysisStarted",
+            Self::AnalysisPassed => "AnalysisPassed",
+            Self::AnalysisFailed => "AnalysisFailed",
+            Self::MetricsUnavailable => "MetricsUnavailable",
+            Self::RollbackStarted => "RollbackStarted",
+            Self::RollbackSucceeded => "RollbackSucceeded",
+            Self::RollbackFailed => "RollbackFailed",
+            Self::RollbackSkipped => "RollbackSkipped",
+            Self::NoKnownGoodRevision => "NoKnownGoodRevision",
+            Self::RollbackLimitReached => "RollbackLimitReached",
+        }
+    }
+
+    const fn type_(self) -> EventType {
+        match self {
+            Self::RolloutDetected
+            | Self::AnalysisStarted
+            | Self::AnalysisPassed
+            | Self::RollbackStarted
+            | Self::RollbackSucceeded => EventType::Normal,
+            Self::AnalysisFailed
+            | Self::MetricsUnavailable
+            | Self::RollbackFailed
+            | Self::RollbackSkipped
+            | Self::NoKnownGoodRevision
+            | Self::RollbackLimitReached => EventType::Warning,
+        }
+    }
+
+    const fn action(self) -> &'static str {
+        match self {
+            Self::RolloutDetected
+            | Self::AnalysisStarted
+            | Self::AnalysisPassed
+            | Self::AnalysisFailed
+            | Self::MetricsUnavailable => "Judge",
+            Self::RollbackStarted
+            | Self::RollbackSucceeded
+            | Self::RollbackFailed
+            | Self::RollbackSkipped
+            | Self::NoKnownGoodRevision
+            | Self::RollbackLimitReached => "Undo",
+        }
+    }
+}
+
+/// Writes events. One per process: it remembers what it may aggregate.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+    time_out: Duration,
+}
+
+impl Events {
+    /// A writer that names this instance (the pod) as its source.
+    #[must_use]
+    pub fn new(client: Client, instance: Option<String>, time_out: Duration) -> Self {
+        let reporter = Reporter { controller: managers::REPORTER.to_owned(), instance };
+        Self { recorder: Recorder::new(client, reporter), time_out }
+    }
+
+    /// Writes one event on the guard and, where it is known, one on the workload, each related to the other. `note` is
+    /// one sentence and must be redacted already where it quotes the outside. Returns how many could not be written.
+    pub async fn publish(
+        &self,
+        guard: &ObjectReference,
+        workload: Option<&ObjectReference>,
+        reason: EventReason,
+        note: &str,
+    ) -> usize {
+        let mut failed = 0;
+        let both = std::iter::once((guard, workload)).chain(workload.map(|workload| (workload, Some(guard))));
+        for (about, related) in both {
+            let event = Event {
+                type_: reason.type_(),
+                reason: reason.as_str().to_owned(),
+                note: Some(cut(note)),
+                action: reason.action().to_owned(),
+                secondary: related.cloned(),
+            };
+            let kind = about.kind.as_deref().unwrap_or_default();
+            match tokio::time::timeout(self.time_out, self.recorder.publish(&event, about)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    failed += 1;
+                    tracing::warn!(%error, reason = reason.as_str(), kind, "event was not written");
+                }
+                Err(_) => {
+                    failed += 1;
+                    tracing::warn!(reason = reason.as_str(), kind, "event was not written in time");
+                }
+            }
+        }
+        failed
+    }
+}
+
+/// The API server counts bytes, not characters.
+fn cut(note: &str) -> String {
+    const MARK: &str = "…";
+    if note.len() <= MAX_NOTE {
+        return note.to_owned();
+    }
+    let end = (0..=MAX_NOTE - MARK.len()).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}{MARK}", note.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_note_is_cut_on_a_character_boundary() {
+        for length in 1000..1100 {
+            let note = "é".repeat(length);
+            let kept = cut(&note);
+            assert!(kept.len() <= MAX_NOTE);
+            assert!(kept == note || kept.ends_with('…'));
+        }
+    }
+}
