@@ -5,8 +5,13 @@
 
 use serde_json::Value;
 
+use super::describe::{annotation, flag, missing, text};
 use super::plan::{Gone, UndoPatch};
-use super::{UndoError, UndoRequest};
+use super::template::same_template;
+use super::{LAST_ROLLBACK, UndoError, UndoRequest};
+
+/// The cause with which a namespace that is being deleted refuses writes.
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
 /// An error answer of the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,40 @@ pub fn classify_answer(
     sent: &UndoPatch,
     fresh: Option<&Value>,
 ) -> Result<Meaning, UndoError> {
-    let _ = (answer, request, sent, fresh);
-    Ok(Meaning::Failed)
+    let Some(fresh) = fresh else { return Ok(Meaning::Gone(Gone::Absent)) };
+    if text(fresh, "/metadata/uid")? != &*request.uid {
+        return Ok(Meaning::Gone(Gone::Recreated));
+    }
+    let deleted = fresh.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
+    if deleted || answer.cause_reasons.iter().any(|reason| reason == NAMESPACE_TERMINATING) {
+        return Ok(Meaning::Gone(Gone::Terminating));
+    }
+    if answer.code == 404 {
+        return Ok(Meaning::Gone(Gone::Absent));
+    }
+    let last_rollback = annotation(fresh, LAST_ROLLBACK);
+    if last_rollback.as_deref() == Some(request.decision_id.as_str()) {
+        return Ok(Meaning::AlreadyDone);
+    }
+    let template = fresh.pointer("/spec/template").ok_or_else(|| missing(fresh, "/spec/template"))?;
+    if !same_template(template, &sent.template) || last_rollback.as_deref() != sent.last_rollback.as_str() {
+        return Ok(Meaning::Superseded);
+    }
+    if flag(fresh, "/spec/paused")? {
+        return Ok(Meaning::Paused);
+    }
+    Ok(meaning_of_causes(answer))
+}
+
+/// Everything we tested for still holds, so it was somebody's rule, or a race that is over.
+fn meaning_of_causes(answer: &Answer) -> Meaning {
+    if answer.code == 403 {
+        Meaning::AdmissionRejected
+    } else if answer.cause_fields.is_empty() {
+        Meaning::Retry
+    } else if answer.cause_fields.iter().any(|field| !field.is_empty()) {
+        Meaning::Failed
+    } else {
+        Meaning::AdmissionRejected
+    }
 }

@@ -63,8 +63,66 @@ pub fn verify(
     pods: &[PodFact],
     deadline: Timestamp,
 ) -> VerifyOutcome {
-    let _ = (now, state, workload, pods, deadline);
-    VerifyOutcome::Succeeded
+    if workload.uid != state.uid || workload.terminating {
+        return VerifyOutcome::Superseded;
+    }
+    // A read from before the patch says nothing about what came after it.
+    let stale = state.generation.is_some_and(|generation| workload.generation < generation);
+    let pushed = workload.current.as_ref().is_some_and(|current| *current != state.revision);
+    if pushed && !stale {
+        return VerifyOutcome::Superseded;
+    }
+    let (why, until) = match missing(state, workload, pods, stale) {
+        Some(why) => (why, deadline),
+        None => {
+            let steady = steady_from(state, workload, pods);
+            if now >= steady {
+                return VerifyOutcome::Succeeded;
+            }
+            ("every pod is Ready and has to stay so".to_owned(), steady.min(deadline))
+        }
+    };
+    if now >= deadline { VerifyOutcome::TimedOut { why } } else { VerifyOutcome::Waiting { why, until } }
+}
+
+/// What is not as wanted yet, apart from time.
+fn missing(state: &VerifyState, workload: &Workload, pods: &[PodFact], stale: bool) -> Option<String> {
+    if stale {
+        return Some("the patch was not seen in the cache yet".to_owned());
+    }
+    if workload.current.is_none() {
+        return Some("no replica set carries the restored template".to_owned());
+    }
+    if workload.paused {
+        return Some("the workload was paused".to_owned());
+    }
+    if workload.observed_generation < workload.generation {
+        return Some("the controller has not observed the undo yet".to_owned());
+    }
+    let live = || pods.iter().filter(|pod| pod.is_live());
+    let others = live().filter(|pod| pod.revision != state.revision).count();
+    let good = live().filter(|pod| pod.revision == state.revision).count();
+    let ready = live().filter(|pod| pod.revision == state.revision && pod.ready_since.is_some()).count();
+    let wanted = workload.replicas;
+    if u32::try_from(ready).is_ok_and(|ready| ready < wanted) {
+        return Some(format!("{ready} of {wanted} pods are Ready on the restored revision"));
+    }
+    if ready < good {
+        return Some(format!("{} pods of the restored revision are not Ready", good - ready));
+    }
+    (others > 0).then(|| format!("{others} pods of another revision are still there"))
+}
+
+/// When every pod will have been undisturbed for long enough.
+fn steady_from(state: &VerifyState, workload: &Workload, pods: &[PodFact]) -> Timestamp {
+    let hold = STEADY.max(Duration::from_secs(u64::from(workload.min_ready_seconds)));
+    let last_disturbance = pods
+        .iter()
+        .filter(|pod| pod.is_live() && pod.revision == state.revision)
+        .flat_map(|pod| pod.ready_since.into_iter().chain(pod.container_starts.last().copied()))
+        .max();
+    // Pods that outlived the bad rollout were Ready long before: they too must hold after the undo.
+    after(last_disturbance.map_or(state.started, |last| last.max(state.started)), hold)
 }
 
 fn after(time: Timestamp, wait: Duration) -> Timestamp {
