@@ -18,3 +18,8 @@ pub use status::DeploymentGuardStatus;
 pub const GROUP: &str = "deploymentguard.dev";
 /// Marks the class that guards without `className` get.
 pub const DEFAULT_CLASS_ANNOTATION: &str = "deploymentguard.dev/is-default-class";
+
+#[cfg(test)]
+mod cel_tests;
+#[cfg(test)]
+mod parse_tests;

@@ -165,9 +165,6 @@ pub struct DecisionMetrics {
     /// 95th percentile of the response time in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_time_ms: Option<i64>,
-    /// Requests that were counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests: Option<i64>,
 }
 
 /// What one term took from the health score.

@@ -5,6 +5,9 @@
 //! environment, the file system, randomness, or any other room of this crate.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod assess;
+pub mod chain;
+pub mod evidence;
 pub mod guardrail;
 pub mod managers;
 pub mod outcome;

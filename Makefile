@@ -1,0 +1,111 @@
+# Everything a contributor does, in one place. `make help` lists it.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE ?= $(or $(DEPLOYMENT_GUARD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/deployment-guard)
+export DEPLOYMENT_GUARD_CACHE := $(CACHE)
+# A build server starts from a clean checkout: keep what was built outside it.
+ifdef CI
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+endif
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TESTBED := $(TARGET)/debug/testbed
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/tools/bin/cargo-deny
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: testbed images ## Run the main job on a real cluster: good and bad releases, the undo, the decision (KEEP=1 leaves it up)
+	@$(TESTBED) run $(if $(KEEP),--keep) -- $(TARGET)/debug/demo
+
+.PHONY: test
+test: lint unit e2e ## Everything that must pass: lints, unit and property tests, the real cluster
+
+.PHONY: lint
+lint: fmt-check clippy generated deny ## Format, clippy, generated files, licences and bans
+
+.PHONY: fmt
+fmt: ## Format the sources
+	cargo fmt --all
+
+.PHONY: fmt-check
+fmt-check:
+	@echo "== format"; cargo fmt --all -- --check
+
+.PHONY: clippy
+clippy:
+	@echo "== clippy"; cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+.PHONY: deny
+deny: $(DENY) ## Licences and banned dependencies (ADVISORIES=1 also asks the advisory database on the internet)
+	@echo "== licences, bans, sources"; $(DENY) --log-level error check licenses bans sources $(if $(ADVISORIES),advisories)
+
+$(DENY):
+	@echo "== building cargo-deny $(DENY_VERSION), once"
+	@CARGO_TARGET_DIR=$(CACHE)/deny-target cargo install cargo-deny --version $(DENY_VERSION) --locked --no-default-features --quiet --root $(CACHE)/tools
+	@rm -rf $(CACHE)/deny-target
+
+.PHONY: unit
+unit: ## Unit, property, golden and recorded-API tests
+	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test architecture --test reconcile --test crds
+
+.PHONY: e2e
+e2e: testbed images ## Tests on the real cluster
+	@echo "== tests on the real cluster"
+	@cargo test --locked --test e2e --no-run
+	@$(TESTBED) run -- cargo test --locked --test e2e
+	@cargo test --locked -p testbed --test '*'
+
+.PHONY: bench
+bench: testbed images ## Print the bench tables and write target/bench/*.json
+	@cargo build --locked --release --bench tick --bench watch
+	@$(TESTBED) run -- cargo bench --locked
+
+.PHONY: crds
+crds: ## Write crds/ from the types
+	@cargo run --quiet --locked -- crd --out-dir crds
+
+.PHONY: generated
+generated:
+	@echo "== generated files"
+	@fresh=$$(mktemp -d); trap 'rm -rf $$fresh' EXIT; cargo run --quiet --locked -- crd --out-dir $$fresh; \
+	 diff -ru crds $$fresh || { echo "crds/ is out of date: run make crds and commit the result"; exit 1; }
+
+.PHONY: tools
+tools:
+	@missing=""; for tool in runc iptables ip unshare nsenter; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	 if [ -n "$$missing" ]; then \
+	   if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	     echo "== installing$$missing"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq runc iptables iproute2 util-linux >/dev/null; \
+	   else echo "missing:$$missing; install runc, iptables, iproute2 and util-linux"; exit 2; fi; fi
+	@command -v go >/dev/null || { echo "missing: go (1.26 or later), from https://go.dev/dl"; exit 2; }
+	@command -v cargo >/dev/null || { echo "missing: cargo, from https://rustup.rs"; exit 2; }
+
+.PHONY: testbed
+testbed: tools ## Build the cluster: Kubernetes, containerd, Prometheus from Go modules, once
+	@cargo build --locked --quiet -p testbed
+	@$(TESTBED) build
+
+.PHONY: images
+images: testbed ## Build the operator and the demo's programs as images
+	@$(TESTBED) images
+
+.PHONY: up
+up: testbed images ## Start a cluster to play with
+	@$(TESTBED) up
+
+.PHONY: down
+down: ## End it
+	@$(TESTBED) down
+
+.PHONY: shell
+shell: ## A shell in it
+	@$(TESTBED) shell
+
+.PHONY: clean
+clean: ## Remove what was built in the checkout (caches outside stay)
+	cargo clean

@@ -1,0 +1,43 @@
+//! What people type: one file per subcommand.
+//!
+//! Role: arguments to actions to exit codes. Inputs: the command line and the environment. Outputs: text, exit codes.
+//! Must never import: `console`.
+
+mod crd;
+mod operator;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code for wrong usage or configuration.
+const USAGE: u8 = 2;
+
+/// Watches ordinary rollouts, compares the new revision with the old one, and undoes the bad ones.
+#[derive(Debug, Parser)]
+#[command(name = "deployment-guard", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator, in a pod or outside the cluster with a kubeconfig.
+    Run(operator::Arguments),
+    /// Print the custom resource definitions.
+    Crd(crd::Arguments),
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn run() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => operator::run(arguments),
+        Command::Crd(arguments) => crd::run(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(USAGE)
+    })
+}

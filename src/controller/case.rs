@@ -1,0 +1,415 @@
+//! One look at one guard, while it lasts.
+//!
+//! Role: holds what is known and what will be written, so that every way out writes the same way. Inputs: a guard and the
+//! context. Outputs: status, events, memory, the next wake-up. Must never import: `cli`, `console`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::Api;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+
+use super::context::Context;
+use super::error::Error;
+use super::memory::{GuardKey, Remembered};
+use super::progress;
+use crate::api::condition::{self, Observed, Truth, Type};
+use crate::api::parse;
+use crate::api::status::{DeploymentGuardStatus, TargetStatus, time, time_ms};
+use crate::api::{DeploymentGuard, GuardClass};
+use crate::domain::assess::{AssessState, Assessment};
+use crate::domain::outcome::Reason;
+use crate::domain::plan::{self, Changes, Current, Due, Progress, Stage};
+use crate::domain::policy::{Policy, Target};
+use crate::domain::rollout::{PodFact, Workload};
+use crate::observe::pods::WorkloadKey;
+use crate::observe::workload;
+use crate::record::events::EventReason;
+use crate::record::status;
+
+/// While nothing is due, how long until a look at nothing in particular (a missed watch event, a changed Secret).
+const IDLE: Duration = Duration::from_secs(600);
+
+/// What opening a case gives.
+pub enum Opened<'a> {
+    /// Nothing is due.
+    Rest(Action),
+    /// Something is.
+    Due(Box<Case<'a>>),
+}
+
+/// One look at one guard.
+pub struct Case<'a> {
+    /// The shared context.
+    pub ctx: &'a Context,
+    /// The guard.
+    pub guard: &'a DeploymentGuard,
+    /// Its place.
+    pub key: GuardKey,
+    /// Its workload's place.
+    pub target: WorkloadKey,
+    /// What status remembers.
+    pub progress: Progress,
+    /// What is due.
+    pub due: Due,
+    /// The moment of this look.
+    pub now: Timestamp,
+    /// The status as it will be written.
+    pub draft: DeploymentGuardStatus,
+    /// What there is to say to people.
+    notes: Vec<(EventReason, String)>,
+    remembered: Remembered,
+    changes: Changes,
+    observed: Vec<Observed>,
+    wake: Option<Timestamp>,
+}
+
+impl<'a> Case<'a> {
+    /// Opens a case, or finds that nothing is due.
+    ///
+    /// # Errors
+    /// If the object has no name, which the API server never lets happen.
+    pub fn open(guard: &'a DeploymentGuard, ctx: &'a Context) -> Result<Opened<'a>, Error> {
+        let now = ctx.now();
+        let key = guard_key(guard).ok_or(Error::Unnamed("namespace"))?;
+        let uid = guard.uid().ok_or(Error::Unnamed("uid"))?;
+        if guard.metadata.deletion_timestamp.is_some() {
+            return Ok(Opened::Rest(Action::await_change()));
+        }
+        let target = target_key(guard);
+        if let Some(guards) = ctx.guards.get() {
+            ctx.memory.prime(|| guards.state().iter().filter_map(|guard| relation(guard)).collect());
+        }
+        let (remembered, mut changes) = ctx.memory.take(&key, &uid, created(guard), &target).unwrap_or_else(|| {
+            let status = guard.status.clone().unwrap_or_default();
+            (Remembered { uid, status, ..Remembered::default() }, Changes::default())
+        });
+        let seen = (guard.metadata.generation.unwrap_or_default(), class_version(ctx, guard));
+        changes.guard = remembered.seen.as_ref() != Some(&seen);
+        let progress = progress::read(&remembered.status);
+        let due = plan::due(&progress, changes, now);
+        if let Due::Rest(until) = due {
+            return Ok(Opened::Rest(requeue(until, now)));
+        }
+        Ok(Opened::Due(Box::new(Self {
+            ctx,
+            guard,
+            key,
+            target,
+            progress,
+            due,
+            now,
+            draft: remembered.status.clone(),
+            notes: Vec::new(),
+            remembered: Remembered { seen: Some(seen), ..remembered },
+            changes,
+            observed: Vec::new(),
+            wake: None,
+        })))
+    }
+
+    /// Says something about a condition; the last word on each counts.
+    pub fn observe_condition(&mut self, type_: Type, truth: impl Into<Truth>, reason: Reason, message: &str) {
+        self.observed.push(Observed::new(type_, truth, reason, message));
+    }
+
+    /// Says something to people, once per transition.
+    pub fn note(&mut self, reason: EventReason, text: String) {
+        self.notes.push((reason, text));
+    }
+
+    /// Looks again at that moment, or earlier if something else wants to.
+    pub fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Takes back every wake-up: nothing is going on any more.
+    pub fn rest(&mut self) {
+        self.wake = None;
+    }
+
+    /// Where the last evaluation of this rollout stopped; `None` after a restart, when status knows.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<AssessState> {
+        let (revision, assessment) = self.remembered.evaluated.as_ref()?;
+        (self.draft.current.as_ref().is_some_and(|current| current.revision == *revision)).then_some(assessment.state)
+    }
+
+    /// Remembers an evaluation; returns the last one of this rollout that gave a score.
+    pub fn last_scored(&mut self, assessment: &Assessment) -> Option<Assessment> {
+        let revision = self.draft.current.as_ref().map(|current| current.revision.clone()).unwrap_or_default();
+        self.remembered.evaluated = Some((revision.clone(), assessment.clone()));
+        if assessment.score.is_some() {
+            self.remembered.scored = Some((revision.clone(), assessment.clone()));
+        }
+        self.remembered.scored.clone().filter(|(of, _)| *of == revision).map(|(_, scored)| scored)
+    }
+
+    /// The scrape interval seen last.
+    pub fn scrape(&mut self, seen: Option<Duration>) -> Option<Duration> {
+        self.remembered.scrape = seen.or(self.remembered.scrape);
+        self.remembered.scrape
+    }
+
+    /// Looks again after that time.
+    pub fn wake_in(&mut self, wait: Duration) {
+        self.wake_at(self.now.checked_add(wait).unwrap_or(Timestamp::MAX));
+    }
+
+    /// Parses the guard under its class, or says in status why that cannot be done.
+    pub fn parse(&mut self) -> Option<(Arc<GuardClass>, Policy)> {
+        let class = match self.ctx.class_of(self.guard) {
+            Ok(class) => class,
+            Err(error) => {
+                self.not_ready(Reason::UnknownClass, &error.to_string());
+                return None;
+            }
+        };
+        match parse::policy(&self.guard.spec, &class.spec) {
+            Ok(_) if self.guard.spec.suspend && self.progress.undo.is_none() => {
+                self.draft.next_evaluation = None;
+                self.observe_condition(Type::Ready, true, Reason::Suspended, "spec.suspend is set");
+                self.observe_condition(Type::Reconciling, false, Reason::Suspended, "spec.suspend is set");
+                self.observe_condition(Type::Healthy, Truth::Unknown, Reason::Suspended, "spec.suspend is set: nothing is judged");
+                self.observe_condition(Type::Stalled, false, Reason::Suspended, "");
+                None
+            }
+            Ok(policy) => Some((class, policy)),
+            Err(error) => {
+                self.not_ready(Reason::InvalidSpec, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Reads the workload and its pods, or says in status why they cannot be guarded.
+    ///
+    /// # Errors
+    /// If the API server cannot be read.
+    pub async fn observe(&mut self) -> Result<Option<(Workload, Vec<PodFact>)>, Error> {
+        if let Some(first) = self.ctx.memory.guards_of(&self.target).first().filter(|first| **first != self.key) {
+            let message = format!(
+                "DeploymentGuard {} already guards {}; delete one of the two",
+                first.name, self.target.target
+            );
+            self.not_ready(Reason::TargetAlreadyGuarded, &message);
+            return Ok(None);
+        }
+        let Some(workload) = self.workload().await? else {
+            let target = &self.target;
+            let message = format!("{} {} does not exist", target.target.kind, target.target.name);
+            self.not_ready(Reason::TargetNotFound, &message);
+            return Ok(None);
+        };
+        if workload.terminating {
+            self.not_ready(Reason::TargetNotFound, "the workload is being deleted");
+            return Ok(None);
+        }
+        self.draft.target = Some(TargetStatus {
+            kind: self.target.target.kind.to_string(),
+            name: self.target.target.name.clone(),
+            uid: workload.uid.to_string(),
+            observed_generation: workload.generation,
+        });
+        self.observe_condition(Type::Ready, true, Reason::Accepted, "configuration valid, target found");
+        self.observe_condition(Type::Stalled, false, Reason::Accepted, "");
+        let pods = self.ctx.pods.of_owners(workload.revisions.values().map(|revision| &revision.uid));
+        Ok(Some((workload, pods)))
+    }
+
+    /// The workload, read only if the watch saw it change since the last read.
+    async fn workload(&mut self) -> Result<Option<Workload>, Error> {
+        let Some(seen) = self.ctx.workloads.get(&self.target) else {
+            self.remembered.workload = None;
+            return Ok(None);
+        };
+        if let Some((version, workload)) = &self.remembered.workload
+            && *version == seen.version
+            // The ReplicaSet of a new template appears without a change of the Deployment's own.
+            && workload.current.is_some()
+        {
+            return Ok(Some(workload.clone()));
+        }
+        let fetched = workload::fetch(&self.ctx.client, &self.target).await?;
+        self.remembered.workload = fetched.clone().map(|workload| (seen.version, workload));
+        Ok(fetched)
+    }
+
+    /// The workload has to be read again: we changed it.
+    pub fn workload_is_stale(&mut self) {
+        self.remembered.workload = None;
+    }
+
+    fn not_ready(&mut self, reason: Reason, message: &str) {
+        self.draft.next_evaluation = None;
+        self.observe_condition(Type::Ready, false, reason, message);
+        self.observe_condition(Type::Stalled, true, reason, message);
+        self.observe_condition(Type::Reconciling, false, reason, message);
+        self.observe_condition(Type::Healthy, Truth::Unknown, reason, message);
+    }
+
+    /// Nothing to judge now.
+    pub fn idle(&mut self, reason: Reason, message: &str) {
+        self.draft.next_evaluation = None;
+        self.observe_condition(Type::Reconciling, false, reason, message);
+        self.observe_condition(Type::Healthy, Truth::Unknown, reason, message);
+    }
+
+    /// First sight of a workload that serves already.
+    pub fn adopt(&mut self, current: &Current, workload: &Workload) {
+        let message = format!("revision {} was serving before this guard; the next rollout will be judged", current.revision);
+        self.fresh(current, workload);
+        self.idle(Reason::NotJudged, &message);
+    }
+
+    /// Nothing new: the conditions of the last verdict stand, unless another state covered them.
+    pub fn settled(&mut self, current: &Current, workload: &Workload) {
+        progress::write_current(&mut self.draft, current, workload);
+        self.draft.next_evaluation = None;
+        let healthy = condition::find(&self.draft.conditions, Type::Healthy).and_then(|c| Reason::parse(&c.reason));
+        let covered = [Reason::Suspended, Reason::TargetNotFound, Reason::UnknownClass, Reason::InvalidSpec, Reason::TargetAlreadyGuarded, Reason::ScaledToZero];
+        if healthy.is_none_or(|reason| covered.contains(&reason)) {
+            self.uncover(current);
+        }
+    }
+
+    /// Says again what the last verdict said.
+    fn uncover(&mut self, current: &Current) {
+        let last = self.draft.last_decision.clone().filter(|last| last.from_revision == current.revision.as_str());
+        let (truth, reason, message) = match (current.stage, last) {
+            (Stage::Passed, Some(last)) => (Truth::True, Reason::AnalysisPassed, last.reasoning),
+            (Stage::Condemned, Some(last)) => (Truth::False, Reason::ScoreBelowThreshold, last.reasoning),
+            (Stage::Unproven, Some(last)) => (Truth::Unknown, Reason::parse(&last.reason).unwrap_or(Reason::InsufficientData), last.reasoning),
+            _ => (Truth::Unknown, Reason::NotJudged, format!("revision {} was not judged", current.revision)),
+        };
+        self.observe_condition(Type::Healthy, truth, reason, &message);
+        self.observe_condition(Type::Reconciling, false, Reason::Idle, "nothing is being judged");
+    }
+
+    /// A revision nobody judged.
+    pub fn begin(&mut self, current: &Current, workload: &Workload) {
+        self.fresh(current, workload);
+        if !current.stage.is_judging() {
+            let message = format!("went back to revision {}, which served before", current.revision);
+            self.idle(Reason::NotJudged, &message);
+            return;
+        }
+        let against = current.baseline.as_ref().map_or("none".into(), ToString::to_string);
+        let message = format!("revision {} is being rolled out over {against}", current.revision);
+        self.observe_condition(Type::Healthy, Truth::Unknown, Reason::NewRevisionDetected, &message);
+        self.observe_condition(Type::Reconciling, true, Reason::NewRevisionDetected, &message);
+        self.note(EventReason::RolloutDetected, message);
+    }
+
+    /// A new current revision: what was measured and concluded about the last one no longer speaks of it.
+    fn fresh(&mut self, current: &Current, workload: &Workload) {
+        progress::write_current(&mut self.draft, current, workload);
+        self.draft.health_score = None;
+        self.draft.signals.clear();
+        self.draft.analysis = None;
+        self.observe_condition(Type::RolledBack, false, Reason::NoRollback, "the current revision was not put here by an undo");
+    }
+
+    /// Writes what was found: status, events, memory. The end of every look.
+    ///
+    /// # Errors
+    /// If the status cannot be written.
+    pub async fn close(mut self) -> Result<Action, Error> {
+        self.write(false).await?;
+        self.tell().await;
+        let wake = self.wake;
+        self.draft.next_evaluation = wake.map(time);
+        self.ctx.failures.clear(&self.key);
+        self.remembered.status.next_evaluation = wake.map(time_ms);
+        self.ctx.memory.keep(&self.key, self.remembered);
+        Ok(requeue(wake, self.now))
+    }
+
+    /// Writes the status now, because something must not happen before it stands.
+    ///
+    /// # Errors
+    /// If the status cannot be written.
+    pub async fn write(&mut self, must: bool) -> Result<(), Error> {
+        let generation = self.guard.metadata.generation;
+        self.draft.observed_generation = generation;
+        self.draft.next_evaluation = self.wake.map(time);
+        self.draft.conditions = condition::merge(&self.draft.conditions, &self.observed, generation, self.now);
+        self.observed.clear();
+        let before = &self.remembered.status;
+        if must || status::worth_writing(before, &self.draft, self.remembered.written, self.now) {
+            if !self.ctx.leadership.holds() {
+                return Err(Error::LeaseLost);
+            }
+            let api: Api<DeploymentGuard> = Api::namespaced(self.ctx.client.clone(), &self.key.namespace);
+            status::apply(&api, &self.key.name, &self.draft, status::MANAGER).await?;
+            self.remembered.written = Some(self.now);
+        }
+        let state = |status: &DeploymentGuardStatus| {
+            status.current.as_ref().and_then(|current| Stage::parse(&current.state)).map(Stage::as_str)
+        };
+        self.ctx.metrics.guard_state(state(&self.remembered.status), state(&self.draft));
+        self.remembered.status = self.draft.clone();
+        Ok(())
+    }
+
+    /// Keeps what was learned before a step failed, so that nothing is lost and nothing is done twice.
+    pub fn give_up(self, error: Error) -> Result<Action, Error> {
+        self.ctx.memory.keep(&self.key, self.remembered);
+        self.ctx.memory.restore(&self.key, self.changes);
+        Err(error)
+    }
+
+    async fn tell(&mut self) {
+        let guard = self.guard.object_ref(&());
+        let workload = self.draft.target.as_ref().map(|target| k8s_openapi::api::core::v1::ObjectReference {
+            api_version: Some("apps/v1".into()),
+            kind: Some(target.kind.clone()),
+            name: Some(target.name.clone()),
+            namespace: Some(self.key.namespace.clone()),
+            uid: Some(target.uid.clone()),
+            ..Default::default()
+        });
+        for (reason, text) in std::mem::take(&mut self.notes) {
+            let failed = self.ctx.events.publish(&guard, workload.as_ref(), reason, &text).await;
+            self.ctx.metrics.event(if failed == 0 { "ok" } else { "error" });
+        }
+    }
+}
+
+fn requeue(until: Option<Timestamp>, now: Timestamp) -> Action {
+    let wait = until.map_or(IDLE, |at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+    // A moment later than asked, so that the time has come when the look begins.
+    Action::requeue(wait.min(IDLE).max(Duration::from_millis(20)))
+}
+
+/// A guard's place.
+#[must_use]
+pub fn guard_key(guard: &DeploymentGuard) -> Option<GuardKey> {
+    Some(GuardKey { namespace: guard.namespace()?, name: guard.name_any() })
+}
+
+/// The place of a guard's workload.
+fn target_key(guard: &DeploymentGuard) -> WorkloadKey {
+    let namespace: Arc<str> = guard.namespace().unwrap_or_default().into();
+    let target = parse::target(&guard.spec)
+        .unwrap_or_else(|_| Target { kind: crate::domain::policy::Kind::Deployment, name: String::new() });
+    WorkloadKey { namespace, target }
+}
+
+fn relation(guard: &Arc<DeploymentGuard>) -> Option<(GuardKey, Option<Timestamp>, WorkloadKey)> {
+    Some((guard_key(guard)?, created(guard), target_key(guard)))
+}
+
+fn created(guard: &DeploymentGuard) -> Option<Timestamp> {
+    guard.metadata.creation_timestamp.as_ref().map(|at| at.0)
+}
+
+/// Changes whenever a change of the class could change the policy.
+fn class_version(ctx: &Context, guard: &DeploymentGuard) -> String {
+    match ctx.class_of(guard) {
+        Ok(class) => format!("{}@{}", class.name_any(), class.metadata.generation.unwrap_or_default()),
+        Err(error) => error.to_string(),
+    }
+}

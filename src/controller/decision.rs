@@ -1,0 +1,150 @@
+//! The decision record and its training sample.
+//!
+//! Role: writes down what was decided and from what, so that it can be explained and replayed. Inputs: an assessment and a
+//! decision. Outputs: `lastDecision`, `history`, a sample. Must never import: `cli`, `console`.
+
+use jiff::Timestamp;
+use kube::Resource;
+use serde_json::json;
+
+use super::case::Case;
+use super::{judge, restore};
+use crate::api::DeploymentGuard;
+use crate::api::status::{
+    ContributionStatus, DecisionMetrics, DecisionRecord, Durations, PastDecision, time_ms,
+};
+use crate::domain::assess::Assessment;
+use crate::domain::chain::Decision;
+use crate::domain::guardrail::Clamp;
+use crate::domain::outcome::{Confidence, HealthScore};
+use crate::domain::plan::Current;
+use crate::domain::sample::{SCHEMA_VERSION, Sample, SampleState};
+use crate::record::samples::SampleOwner;
+
+/// Earlier decisions that status keeps.
+const HISTORY: usize = 10;
+/// Samples kept per guard.
+const RETAIN: usize = 20;
+/// Longest reasoning.
+const REASONING: usize = 2048;
+/// What a sample's policy was; changes with the formula.
+const POLICY_VERSION: &str = "seed-v1";
+
+/// Names a decision: what was judged and when.
+#[must_use]
+pub fn id(current: &Current, now: Timestamp) -> String {
+    format!("{}-{}", current.revision, now.as_millisecond())
+}
+
+/// The record as it stands before anything is done.
+#[must_use]
+pub fn record(
+    id: &str,
+    now: Timestamp,
+    current: &Current,
+    judged: &Assessment,
+    decided: &Decision,
+    clamp: Option<&Clamp>,
+    acts: bool,
+) -> DecisionRecord {
+    let whole = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
+    DecisionRecord {
+        id: id.to_owned(),
+        decision: decided.verdict.to_string(),
+        confidence: judged.confidence.map(|confidence| i32::from(Confidence::value(confidence))),
+        health_score: judged.score.map(|score| i32::from(HealthScore::points(score))),
+        reasoning: decided.message.chars().take(REASONING).collect(),
+        decider: decided.decider.to_string(),
+        reason: decided.reason.to_string(),
+        metrics: DecisionMetrics {
+            error_rate_ppm: whole(judged.metrics.error_rate_ppm),
+            memory_percent: whole(judged.metrics.memory_percent),
+            response_time_ms: whole(judged.metrics.response_time_ms),
+        },
+        contributions: judged
+            .contributions
+            .iter()
+            .map(|contribution| ContributionStatus {
+                term: contribution.term.as_str().into(),
+                value: contribution.value_text(),
+                points_hundredths: contribution.points_hundredths(),
+            })
+            .collect(),
+        clamped_by: clamp.map(|clamp| clamp.rule.to_owned()),
+        from_revision: current.revision.to_string(),
+        to_revision: current.baseline.as_ref().map(ToString::to_string),
+        action: judge::planned(acts).to_string(),
+        action_reason: clamp.map(|clamp| format!("{}: {}", clamp.reason, clamp.message)),
+        only_in_restored: Vec::new(),
+        time: time_ms(now),
+        durations: Durations {
+            detection_to_decision: Some(restore::seconds(restore::since(current.started, now))),
+            ..Durations::default()
+        },
+        sample_ref: None,
+    }
+}
+
+/// Files a record: the last one moves into history, and a training sample is kept. The sample is best effort.
+pub async fn file(case: &mut Case<'_>, mut record: DecisionRecord, judged: &Assessment) {
+    let sample = sample(case, &record, judged);
+    let owner = SampleOwner {
+        namespace: case.key.namespace.clone(),
+        guard: case.key.name.clone(),
+        api_version: DeploymentGuard::api_version(&()).into_owned(),
+        uid: case.guard.metadata.uid.clone().unwrap_or_default(),
+    };
+    match case.ctx.samples.append(&owner, &record.id, &sample, RETAIN).await {
+        Ok(config_map) => record.sample_ref = Some(format!("{config_map}/{}", record.id)),
+        Err(error) => tracing::warn!(%error, decision = %record.id, "the training sample was not written"),
+    }
+    if let Some(last) = case.draft.last_decision.replace(record) {
+        case.draft.history.insert(0, past(&last));
+        case.draft.history.truncate(HISTORY);
+    }
+}
+
+fn past(record: &DecisionRecord) -> PastDecision {
+    PastDecision {
+        id: record.id.clone(),
+        decision: record.decision.clone(),
+        reason: record.reason.clone(),
+        action: record.action.clone(),
+        from_revision: record.from_revision.clone(),
+        health_score: record.health_score,
+        time: record.time.clone(),
+    }
+}
+
+fn sample(case: &Case<'_>, record: &DecisionRecord, judged: &Assessment) -> Sample {
+    let percent = |ppm: i64| f64::from(i32::try_from(ppm).unwrap_or(i32::MAX)) / 10_000.0;
+    let whole = |value: i64| f64::from(i32::try_from(value).unwrap_or(i32::MAX));
+    let evidence = json!({
+        "signals": case.draft.signals,
+        "contributions": record.contributions,
+        "healthScore": record.health_score,
+        "reason": record.reason,
+        "clampedBy": record.clamped_by,
+        "reasoning": judged.reasoning,
+        "fromRevision": record.from_revision,
+        "toRevision": record.to_revision,
+    });
+    Sample {
+        schema_version: SCHEMA_VERSION,
+        time: record.time.clone(),
+        state: SampleState {
+            error_rate: record.metrics.error_rate_ppm.map(percent),
+            memory_usage: record.metrics.memory_percent.map(whole),
+            response_time: record.metrics.response_time_ms.map(whole),
+            deployment_id: format!("{}/{}@{}", case.key.namespace, case.target.target, record.from_revision),
+            evidence,
+        },
+        action: record.decision.clone(),
+        confidence: judged.confidence.map_or(0, Confidence::value),
+        reward: None,
+        decider: record.decider.clone(),
+        policy_version: POLICY_VERSION.into(),
+        propensity: 1.0,
+        evidence_hash: String::new(),
+    }
+}

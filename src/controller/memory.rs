@@ -1,0 +1,196 @@
+//! What is kept of each guard between two reconciles, and may be lost at any time.
+//!
+//! Role: what changed since the last look, the workload as last read, the status as last written. Inputs: watch events.
+//! Outputs: `Changes`. Status alone survives a restart; nothing here decides anything. Must never import: a client.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::api::status::DeploymentGuardStatus;
+use crate::domain::assess::Assessment;
+use crate::domain::plan::{Changes, Stage};
+use crate::domain::rollout::Workload;
+use crate::observe::pods::WorkloadKey;
+use crate::telemetry::metrics::Metrics;
+
+/// A guard's place: namespace and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GuardKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// One guard between two reconciles.
+#[derive(Debug, Default, Clone)]
+pub struct Remembered {
+    /// The guard's uid: a guard of the same name made anew starts afresh.
+    pub uid: String,
+    /// The status as last written; newer than what the watch may still show.
+    pub status: DeploymentGuardStatus,
+    /// When it was last written.
+    pub written: Option<Timestamp>,
+    /// What the guard looked like at the last evaluation: generation and class version.
+    pub seen: Option<(i64, String)>,
+    /// The workload as last read, and the resource version it had.
+    pub workload: Option<(Arc<str>, Workload)>,
+    /// The last evaluation, with the revision it was about.
+    pub evaluated: Option<(String, Assessment)>,
+    /// The last evaluation that gave a score.
+    pub scored: Option<(String, Assessment)>,
+    /// The scrape interval seen in the samples.
+    pub scrape: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    remembered: Remembered,
+    workload_changed: bool,
+    pods_changed: bool,
+}
+
+/// Every guard's memory.
+#[derive(Debug, Default)]
+pub struct Memory {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    guards: HashMap<GuardKey, Entry>,
+    by_target: HashMap<WorkloadKey, BTreeSet<(Option<Timestamp>, GuardKey)>>,
+    primed: bool,
+}
+
+impl Memory {
+    fn locked(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many guards are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.locked().guards.len()
+    }
+
+    /// Whether none is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A guard's memory and what changed since it was last taken. A change that comes later is kept for the next time.
+    #[must_use]
+    pub fn take(
+        &self,
+        key: &GuardKey,
+        uid: &str,
+        created: Option<Timestamp>,
+        target: &WorkloadKey,
+    ) -> Option<(Remembered, Changes)> {
+        let mut inner = self.locked();
+        inner.relate(key.clone(), created, target);
+        let entry = inner.guards.get_mut(key)?;
+        if entry.remembered.uid != uid {
+            return None;
+        }
+        let changes = Changes {
+            guard: false,
+            workload: std::mem::take(&mut entry.workload_changed),
+            pods: std::mem::take(&mut entry.pods_changed),
+        };
+        Some((entry.remembered.clone(), changes))
+    }
+
+    /// Keeps a guard's memory after a look.
+    pub fn keep(&self, key: &GuardKey, remembered: Remembered) {
+        let mut inner = self.locked();
+        inner.guards.entry(key.clone()).or_default().remembered = remembered;
+    }
+
+    /// Marks changes as still to be looked at, after a look that failed.
+    pub fn restore(&self, key: &GuardKey, changes: Changes) {
+        if let Some(entry) = self.locked().guards.get_mut(key) {
+            entry.workload_changed |= changes.workload;
+            entry.pods_changed |= changes.pods;
+        }
+    }
+
+    /// Forgets a deleted guard; says which other guards had the same workload.
+    #[must_use]
+    pub fn forget(&self, key: &GuardKey, metrics: &Metrics) -> Vec<GuardKey> {
+        let mut inner = self.locked();
+        let mut others = Vec::new();
+        for guards in inner.by_target.values_mut().filter(|guards| guards.iter().any(|(_, guard)| guard == key)) {
+            guards.retain(|(_, guard)| guard != key);
+            others.extend(guards.iter().map(|(_, guard)| guard.clone()));
+        }
+        inner.by_target.retain(|_, guards| !guards.is_empty());
+        if let Some(entry) = inner.guards.remove(key) {
+            let state = entry.remembered.status.current.and_then(|current| Stage::parse(&current.state));
+            metrics.guard_state(state.map(Stage::as_str), None);
+        }
+        metrics.forget(&key.namespace, &key.name);
+        // They stood aside and must look again.
+        for other in &others {
+            if let Some(entry) = inner.guards.get_mut(other) {
+                entry.remembered.seen = None;
+            }
+        }
+        others
+    }
+
+    /// The guards of a workload, the oldest first.
+    #[must_use]
+    pub fn guards_of(&self, target: &WorkloadKey) -> Vec<GuardKey> {
+        self.locked().guards_of(target)
+    }
+
+    /// Learns every guard's workload once, before the first of them is looked at: which of two is older must not depend
+    /// on which is looked at first.
+    pub fn prime(&self, all: impl FnOnce() -> Vec<(GuardKey, Option<Timestamp>, WorkloadKey)>) {
+        let mut inner = self.locked();
+        if !std::mem::replace(&mut inner.primed, true) {
+            for (key, created, target) in all() {
+                inner.relate(key, created, &target);
+            }
+        }
+    }
+
+    /// A pod changed: says whose guards must look.
+    #[must_use]
+    pub fn pod_changed(&self, target: &WorkloadKey) -> Vec<GuardKey> {
+        self.mark(target, |entry| entry.pods_changed = true)
+    }
+
+    /// A workload changed: says whose guards must look.
+    #[must_use]
+    pub fn workload_changed(&self, target: &WorkloadKey) -> Vec<GuardKey> {
+        self.mark(target, |entry| entry.workload_changed = true)
+    }
+
+    fn mark(&self, target: &WorkloadKey, set: impl Fn(&mut Entry)) -> Vec<GuardKey> {
+        let mut inner = self.locked();
+        let keys = inner.guards_of(target);
+        for key in &keys {
+            if let Some(entry) = inner.guards.get_mut(key) {
+                set(entry);
+            }
+        }
+        keys
+    }
+}
+
+impl Inner {
+    fn relate(&mut self, key: GuardKey, created: Option<Timestamp>, target: &WorkloadKey) {
+        self.by_target.entry(target.clone()).or_default().insert((created, key));
+    }
+
+    fn guards_of(&self, target: &WorkloadKey) -> Vec<GuardKey> {
+        self.by_target.get(target).into_iter().flatten().map(|(_, key)| key.clone()).collect()
+    }
+}

@@ -1,0 +1,19 @@
+//! The control loops: watches wired to reconciles.
+//!
+//! Role: run until the lease is lost or somebody says stop. Inputs: a client and settings. Outputs: an end with its
+//! reason; an unexpected one is an error. Must never import: `cli`, `console`.
+
+pub mod case;
+pub mod class;
+pub mod context;
+pub mod decision;
+pub mod error;
+pub mod judge;
+pub mod memory;
+pub mod progress;
+pub mod reconcile;
+pub mod restore;
+pub mod run;
+pub mod sources;
+
+pub use run::{Ended, Settings, run};

@@ -1,0 +1,115 @@
+//! Between status and `plan::Progress`.
+//!
+//! Role: status is the only memory that survives; this reads it and writes it. Inputs: a status. Outputs: progress, and
+//! back. What cannot be read was written by another version and counts as absent. Must never import: a client.
+
+use jiff::Timestamp;
+
+use crate::api::status::{CurrentStatus, DeploymentGuardStatus, UndoStatus, parse_time, time_ms};
+use crate::domain::plan::{Current, PendingUndo, Progress, Stage, within_a_day};
+use crate::domain::rollout::{RevisionHash, Workload};
+
+/// Most undos that status lists; `maxPerDay` is at most that many.
+const TIMES_KEPT: usize = 100;
+
+/// Reads what status remembers.
+#[must_use]
+pub fn read(status: &DeploymentGuardStatus) -> Progress {
+    Progress {
+        current: status.current.as_ref().and_then(read_current),
+        workload_uid: status.target.as_ref().map(|target| target.uid.clone()),
+        undo: status.undo.as_ref().and_then(read_undo),
+        undone: status.rollback_times.iter().filter_map(|at| parse_time(at)).collect(),
+        next: status.next_evaluation.as_deref().and_then(parse_time),
+    }
+}
+
+fn read_current(current: &CurrentStatus) -> Option<Current> {
+    Some(Current {
+        revision: RevisionHash::new(&current.revision),
+        started: parse_time(&current.started_at)?,
+        first_ready: current.first_ready_at.as_deref().and_then(parse_time),
+        baseline: current.baseline.as_deref().map(RevisionHash::new),
+        stage: Stage::parse(&current.state)?,
+    })
+}
+
+fn read_undo(undo: &UndoStatus) -> Option<PendingUndo> {
+    Some(PendingUndo {
+        decision: undo.decision.clone(),
+        workload_uid: undo.workload_uid.clone(),
+        from: RevisionHash::new(&undo.from_revision),
+        to: RevisionHash::new(&undo.to_revision),
+        intended: parse_time(&undo.intended_at)?,
+        sent: undo.sent_at.as_deref().and_then(parse_time),
+    })
+}
+
+/// Writes the current revision into status.
+pub fn write_current(status: &mut DeploymentGuardStatus, current: &Current, workload: &Workload) {
+    let images = workload.revision(&current.revision).map(|revision| revision.images.clone()).unwrap_or_default();
+    status.current = Some(CurrentStatus {
+        revision: current.revision.to_string(),
+        images: images.into_iter().take(16).collect(),
+        started_at: time_ms(current.started),
+        first_ready_at: current.first_ready.map(time_ms),
+        baseline: current.baseline.as_ref().map(ToString::to_string),
+        state: current.stage.as_str().into(),
+    });
+}
+
+/// Writes an undo into status, or takes it out.
+pub fn write_undo(status: &mut DeploymentGuardStatus, undo: Option<&PendingUndo>) {
+    status.undo = undo.map(|undo| UndoStatus {
+        decision: undo.decision.clone(),
+        workload_uid: undo.workload_uid.clone(),
+        from_revision: undo.from.to_string(),
+        to_revision: undo.to.to_string(),
+        intended_at: time_ms(undo.intended),
+        sent_at: undo.sent.map(time_ms),
+    });
+}
+
+/// Writes the undos of the last 24 hours into status.
+pub fn write_undone(status: &mut DeploymentGuardStatus, undone: &[Timestamp], now: Timestamp) {
+    let recent = within_a_day(undone, now);
+    status.rollbacks_today = i32::try_from(recent.len()).unwrap_or(i32::MAX);
+    let surplus = recent.len().saturating_sub(TIMES_KEPT);
+    status.rollback_times = recent.into_iter().skip(surplus).map(time_ms).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_survives_a_round_trip_through_status() {
+        let at = Timestamp::from_millisecond(1_700_000_000_123).unwrap();
+        let undo = PendingUndo {
+            decision: "d".into(),
+            workload_uid: "u".into(),
+            from: RevisionHash::new("bad"),
+            to: RevisionHash::new("good"),
+            intended: at,
+            sent: None,
+        };
+        let mut status = DeploymentGuardStatus::default();
+        write_undo(&mut status, Some(&undo));
+        write_undone(&mut status, &[at], at);
+        assert_eq!(read(&status).undo, Some(undo));
+        assert_eq!(read(&status).undone, [at]);
+        assert_eq!(status.rollbacks_today, 1);
+    }
+
+    #[test]
+    fn a_state_of_another_version_counts_as_absent() {
+        let mut status = DeploymentGuardStatus::default();
+        status.current = Some(CurrentStatus {
+            revision: "r".into(),
+            started_at: "2026-01-01T00:00:00Z".into(),
+            state: "Dancing".into(),
+            ..CurrentStatus::default()
+        });
+        assert_eq!(read(&status).current, None);
+    }
+}

@@ -1,0 +1,68 @@
+//! One look at one guard: watch → observe → assess → decide → act → record.
+//!
+//! Role: the order of the steps; each step is a function of its own. Inputs: a guard and the shared context. Outputs: when
+//! to look again. Must never import: `cli`, `console`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::runtime::controller::Action;
+
+use super::case::{Case, Opened};
+use super::context::Context;
+use super::error::Error;
+use super::{judge, restore};
+use crate::api::DeploymentGuard;
+use crate::domain::plan::{self, Situation};
+
+/// Looks at one guard.
+///
+/// # Errors
+/// If the API server cannot be read or written; sources of metrics that fail are readings, not errors.
+pub async fn reconcile(guard: Arc<DeploymentGuard>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    ctx.health.beat();
+    // watch: when nothing is due, no I/O at all.
+    let mut case = match Case::open(&guard, &ctx)? {
+        Opened::Rest(action) => return Ok(action),
+        Opened::Due(case) => *case,
+    };
+    let result = look(&mut case).await;
+    // record: whatever was seen so far, also when a later step failed.
+    let action = match result {
+        Ok(()) => case.close().await,
+        Err(error) => case.give_up(error),
+    };
+    ctx.metrics.reconciled(if action.is_ok() { "ok" } else { "error" }, started.elapsed());
+    action
+}
+
+/// The steps. Each that ends the look early has said why in the case.
+async fn look(case: &mut Case<'_>) -> Result<(), Error> {
+    // parse
+    let Some((class, policy)) = case.parse() else { return Ok(()) };
+    // observe the API (client)
+    let Some((workload, pods)) = case.observe().await? else { return Ok(()) };
+    // act, level-triggered: fields of the template that an undo still owns (client)
+    restore::give_back(case, &workload).await;
+    // decide what this look is about (no client)
+    match plan::situation(&case.progress, &workload, &pods, case.now) {
+        Situation::TemplatePending => case.wake_in(Duration::from_millis(500)),
+        Situation::Idle(reason, message) => case.idle(reason, &message),
+        Situation::Adopted(current) => case.adopt(&current, &workload),
+        Situation::Settled(current) => case.settled(&current, &workload),
+        Situation::Begin(current) => {
+            case.begin(&current, &workload);
+            if current.stage.is_judging() {
+                judge::step(case, &class, &policy, current, &workload, &pods).await?;
+            }
+        }
+        // observe metrics → assess → decide → act (client)
+        Situation::Judge(current) => judge::step(case, &class, &policy, current, &workload, &pods).await?,
+        // act (client)
+        Situation::FinishUndo(undo) => restore::carry_out(case, &policy, &workload, undo).await?,
+        Situation::Verify(undo) => restore::verify(case, &policy, &workload, &pods, undo),
+        Situation::Overtaken(undo, current) => restore::overtaken(case, &workload, &undo, &current),
+    }
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! The undo from intent to verified restoration.
+//!
+//! Role: writes the intent, lets `act` carry it out, says what became of it, verifies. Inputs: a case and a pending undo.
+//! Outputs: conditions, record, events. Must never import: `cli`, `console`.
+
+use jiff::Timestamp;
+
+use super::case::Case;
+use super::error::Error;
+use super::progress;
+use crate::act::{GiveBack, UndoOutcome};
+use crate::api::condition::{Truth, Type};
+use crate::domain::outcome::{ActionTaken, Reason};
+use crate::domain::plan::{self, Current, PendingUndo, Stage};
+use crate::domain::policy::Policy;
+use crate::domain::rollout::{PodFact, Workload};
+use crate::domain::undo::{self, UndoRequest, VerifyOutcome, VerifyState};
+use crate::record::events::EventReason;
+
+/// Hands back fields of the template that an undo still owns; without it the user's next apply would conflict.
+pub async fn give_back(case: &mut Case<'_>, workload: &Workload) {
+    if !workload.owns_template {
+        return;
+    }
+    let leadership = case.ctx.leadership.clone();
+    let fence = move || leadership.holds();
+    match case.ctx.act.give_back(&case.key.namespace, &case.target.target, &fence).await {
+        Ok(GiveBack::Moved { to }) => {
+            tracing::info!(%to, "ownership of the template was handed back");
+            case.workload_is_stale();
+        }
+        Ok(GiveBack::NothingToDo | GiveBack::NobodyToGiveTo | GiveBack::Gone) => {}
+        // Level-triggered: the next look tries again.
+        Err(error) => tracing::warn!(%error, "ownership of the template was not handed back yet"),
+    }
+}
+
+/// Carries out a decided undo. The intent stands in status before the first write to the workload.
+///
+/// # Errors
+/// If the status cannot be written; then nothing was sent.
+pub async fn carry_out(
+    case: &mut Case<'_>,
+    policy: &Policy,
+    workload: &Workload,
+    undo: PendingUndo,
+) -> Result<(), Error> {
+    progress::write_undo(&mut case.draft, Some(&undo));
+    let message = format!("rolling back from revision {} to {}", undo.from, undo.to);
+    case.observe_condition(Type::Reconciling, true, Reason::RollbackStarted, &message);
+    case.write(true).await?;
+    let request = UndoRequest {
+        decision_id: undo.decision.clone(),
+        namespace: case.key.namespace.clone(),
+        target: case.target.target.clone(),
+        uid: workload.uid.clone(),
+        from: undo.from.clone(),
+        to: undo.to.clone(),
+    };
+    let leadership = case.ctx.leadership.clone();
+    let outcome = case.ctx.act.undo(&request, &move || leadership.holds()).await;
+    case.workload_is_stale();
+    match outcome {
+        Ok(outcome) => concluded(case, policy, workload, undo, outcome),
+        Err(error) => {
+            // The intent stands: the next look, or the next leader, finishes it or finds it done.
+            tracing::warn!(%error, category = error.category(), "the undo is not finished yet");
+            case.ctx.metrics.reconcile_failed(error.category());
+            let message = format!("the undo is not finished yet: {error}");
+            case.observe_condition(Type::Healthy, false, Reason::RollbackStarted, &message);
+            case.wake_in(std::time::Duration::from_secs(2));
+        }
+    }
+    Ok(())
+}
+
+fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: PendingUndo, outcome: UndoOutcome) {
+    match outcome {
+        UndoOutcome::Patched { only_in_good, .. } => {
+            if let Some(record) = &mut case.draft.last_decision {
+                record.only_in_restored = only_in_good.into_iter().take(32).collect();
+            }
+            sent(case, policy, workload, undo);
+        }
+        UndoOutcome::AlreadyDone { .. } => sent(case, policy, workload, undo),
+        UndoOutcome::AlreadyCurrent => already_current(case, workload, &undo),
+        UndoOutcome::Superseded => {
+            let why = "another template was pushed in between and stands";
+            not_done(case, &undo, Reason::Superseded, EventReason::RollbackSkipped, why);
+        }
+        UndoOutcome::Paused => {
+            let why = "the Deployment was paused in between; resume it with kubectl rollout resume";
+            not_done(case, &undo, Reason::WorkloadPaused, EventReason::RollbackSkipped, why);
+        }
+        UndoOutcome::Gone(_) => {
+            not_done(case, &undo, Reason::TargetNotFound, EventReason::RollbackSkipped, "the workload is gone");
+        }
+        UndoOutcome::NothingToGoBackTo => {
+            let why = format!("revision {} no longer exists; push a fixed version", undo.to);
+            not_done(case, &undo, Reason::NoKnownGoodRevision, EventReason::NoKnownGoodRevision, &why);
+        }
+        UndoOutcome::AdmissionRejected { message } => {
+            let why = format!("the API server's policies refused it: {}", message.as_str());
+            not_done(case, &undo, Reason::AdmissionRejected, EventReason::RollbackFailed, &why);
+        }
+        UndoOutcome::Failed { message } => {
+            let why = format!("the API server refused it: {}", message.as_str());
+            not_done(case, &undo, Reason::RollbackFailed, EventReason::RollbackFailed, &why);
+        }
+    }
+}
+
+/// The patch was accepted, now or before a crash.
+fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: PendingUndo) {
+    let now = case.ctx.now();
+    let first = undo.sent.is_none();
+    undo.sent = Some(undo.sent.unwrap_or(now));
+    progress::write_undo(&mut case.draft, Some(&undo));
+    if first {
+        let mut undone = case.progress.undone.clone();
+        undone.push(now);
+        progress::write_undone(&mut case.draft, &undone, now);
+        if let Some(current) = &case.progress.current {
+            case.ctx.metrics.undo_sent(since(current.started, now));
+        }
+        let message = format!("rolled {} back from revision {} to {}", policy.target, undo.from, undo.to);
+        case.note(EventReason::RollbackStarted, message);
+    }
+    record(case, ActionTaken::RolledBack, None);
+    if let Some(decision) = &mut case.draft.last_decision {
+        decision.durations.decision_to_undo.get_or_insert_with(|| seconds(since(undo.intended, now)));
+    }
+    let current = Current {
+        revision: undo.to.clone(),
+        started: now,
+        first_ready: None,
+        baseline: None,
+        stage: Stage::Restoring,
+    };
+    progress::write_current(&mut case.draft, &current, workload);
+    case.draft.analysis = None;
+    case.draft.health_score = None;
+    let message = format!("went back from revision {} to {}; waiting for its pods", undo.from, undo.to);
+    case.observe_condition(Type::RolledBack, true, Reason::RollbackStarted, &message);
+    case.observe_condition(Type::Reconciling, true, Reason::RollbackStarted, &message);
+    case.observe_condition(Type::Healthy, Truth::Unknown, Reason::RollbackStarted, &message);
+    case.wake_in(std::time::Duration::from_secs(1));
+}
+
+fn not_done(case: &mut Case<'_>, undo: &PendingUndo, reason: Reason, event: EventReason, why: &str) {
+    progress::write_undo(&mut case.draft, None);
+    record(case, ActionTaken::None, Some(format!("{reason}: {why}")));
+    if let Some(current) = &mut case.draft.current {
+        Stage::Condemned.as_str().clone_into(&mut current.state);
+    }
+    let message = format!("revision {} was judged bad, but was not rolled back: {why}", undo.from);
+    case.observe_condition(Type::Healthy, false, reason, &message);
+    case.observe_condition(Type::Reconciling, false, reason, &message);
+    case.observe_condition(Type::Stalled, reason != Reason::Superseded, reason, &message);
+    case.ctx.metrics.rolled_back(result_of(reason));
+    case.note(event, message);
+    // A push that won is a rollout of its own: look at it right away.
+    case.wake_in(std::time::Duration::from_millis(100));
+}
+
+/// Somebody else put the good revision back first.
+fn already_current(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo) {
+    progress::write_undo(&mut case.draft, None);
+    let why = format!("the workload already carries revision {}; somebody else put it back", undo.to);
+    record(case, ActionTaken::None, Some(format!("{}: {why}", Reason::SkippedAlreadyCurrent)));
+    let current = Current {
+        revision: undo.to.clone(),
+        started: case.now,
+        first_ready: None,
+        baseline: None,
+        stage: Stage::Serving,
+    };
+    progress::write_current(&mut case.draft, &current, workload);
+    case.idle(Reason::SkippedAlreadyCurrent, &why);
+    case.ctx.metrics.rolled_back(result_of(Reason::SkippedAlreadyCurrent));
+    case.note(EventReason::RollbackSkipped, why);
+}
+
+/// The label of an undo's end.
+const fn result_of(reason: Reason) -> &'static str {
+    match reason {
+        Reason::RollbackSucceeded => "succeeded",
+        Reason::RollbackTimedOut => "timed_out",
+        Reason::Superseded => "superseded",
+        Reason::AdmissionRejected => "rejected",
+        Reason::WorkloadPaused
+        | Reason::TargetNotFound
+        | Reason::NoKnownGoodRevision
+        | Reason::SkippedAlreadyCurrent => "skipped",
+        _ => "failed",
+    }
+}
+
+/// Counts the restored pods.
+pub fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &[PodFact], undo: PendingUndo) {
+    if undo.sent.is_none() {
+        if workload.last_rollback.as_deref() == Some(&*undo.decision) {
+            // The answer was lost, or another leader sent it.
+            sent(case, policy, workload, undo);
+        } else {
+            already_current(case, workload, &undo);
+        }
+        return;
+    }
+    let started = undo.sent.unwrap_or(undo.intended);
+    let state = VerifyState { uid: workload.uid.clone(), revision: undo.to.clone(), generation: None, started };
+    let deadline = undo::verify_deadline(started, policy.rollback.verify_timeout, workload);
+    match undo::verify(case.now, &state, workload, pods, deadline) {
+        VerifyOutcome::Waiting { why, until } => {
+            let message = format!("went back from revision {} to {}; {why}", undo.from, undo.to);
+            case.observe_condition(Type::RolledBack, true, Reason::RollbackStarted, &message);
+            case.observe_condition(Type::Healthy, Truth::Unknown, Reason::RollbackStarted, &message);
+            case.wake_at(until.max(case.now.checked_add(std::time::Duration::from_millis(500)).unwrap_or(until)));
+        }
+        VerifyOutcome::Succeeded => verified(case, workload, &undo, Ok(())),
+        VerifyOutcome::TimedOut { why } => verified(case, workload, &undo, Err(why)),
+        VerifyOutcome::Superseded => {
+            case.workload_is_stale();
+            case.wake_in(std::time::Duration::from_millis(100));
+        }
+    }
+}
+
+fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result: Result<(), String>) {
+    progress::write_undo(&mut case.draft, None);
+    let took = since(undo.sent.unwrap_or(undo.intended), case.now);
+    let restored = Current {
+        revision: undo.to.clone(),
+        started: undo.sent.unwrap_or(undo.intended),
+        first_ready: None,
+        baseline: None,
+        stage: if result.is_ok() { Stage::Serving } else { Stage::Unproven },
+    };
+    progress::write_current(&mut case.draft, &restored, workload);
+    let (reason, event, message) = match result {
+        Ok(()) => (
+            Reason::RollbackSucceeded,
+            EventReason::RollbackSucceeded,
+            format!("revision {} serves again; every pod has been ready long enough, {} after the undo", undo.to, seconds(took)),
+        ),
+        Err(why) => (
+            Reason::RollbackTimedOut,
+            EventReason::RollbackFailed,
+            format!("revision {} was put back, but did not become ready in time: {why}", undo.to),
+        ),
+    };
+    let succeeded = reason == Reason::RollbackSucceeded;
+    if let Some(decision) = &mut case.draft.last_decision {
+        decision.durations.undo_to_restored = succeeded.then(|| seconds(took));
+        decision.action_reason = Some(reason.to_string());
+    }
+    case.observe_condition(Type::RolledBack, true, reason, &message);
+    let healthy = if succeeded { Truth::Unknown } else { Truth::False };
+    case.observe_condition(Type::Healthy, healthy, reason, &message);
+    case.observe_condition(Type::Reconciling, false, reason, &message);
+    case.observe_condition(Type::Stalled, !succeeded, reason, &message);
+    case.ctx.metrics.rolled_back(result_of(reason));
+    case.note(event, message);
+}
+
+/// Somebody pushed another template while the undo was pending: theirs is judged.
+pub fn overtaken(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, current: &Current) {
+    progress::write_undo(&mut case.draft, None);
+    if undo.sent.is_none() {
+        let why = "another template was pushed in between and stands";
+        record(case, ActionTaken::None, Some(format!("{}: {why}", Reason::Superseded)));
+        case.ctx.metrics.rolled_back(result_of(Reason::Superseded));
+        case.note(EventReason::RollbackSkipped, format!("the undo of revision {} was not needed: {why}", undo.from));
+    }
+    case.begin(current, workload);
+    case.observe_condition(Type::Stalled, false, Reason::Accepted, "");
+    case.wake_in(std::time::Duration::from_millis(100));
+}
+
+fn record(case: &mut Case<'_>, action: ActionTaken, why: Option<String>) {
+    if let Some(decision) = &mut case.draft.last_decision {
+        action.as_str().clone_into(&mut decision.action);
+        decision.action_reason = why;
+    }
+}
+
+/// Time between two moments; none if the clock went backwards.
+#[must_use]
+pub fn since(start: Timestamp, end: Timestamp) -> std::time::Duration {
+    std::time::Duration::try_from(end.duration_since(start)).unwrap_or_default()
+}
+
+/// A duration as people read it, to a tenth of a second.
+#[must_use]
+pub fn seconds(duration: std::time::Duration) -> String {
+    format!("{:.1}s", duration.as_secs_f64())
+}

@@ -1,0 +1,278 @@
+//! Wiring: which watch wakes which reconcile.
+//!
+//! Role: start the watches, join every long task, stop together. Inputs: clients and settings. Outputs: why it ended.
+//! Must never import: `cli`, `console`.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, pin_mut};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{self, Action, Config};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{Controller, WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::case::guard_key;
+use super::context::{Context, Failures};
+use super::error::Error;
+use super::memory::{GuardKey, Memory};
+use super::sources::Sources;
+use super::{class, reconcile};
+use crate::act::Act;
+use crate::api::{DeploymentGuard, GuardClass};
+use crate::domain::redact::Redactor;
+use crate::leader::Leadership;
+use crate::observe::pods::PodIndex;
+use crate::observe::prometheus::QueryObserver;
+use crate::observe::watch;
+use crate::observe::workload::WorkloadIndex;
+use crate::record::events::Events;
+use crate::record::samples::Samples;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// How long one API call of the operator may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many guards are looked at side by side; unbounded is kube's default.
+const CONCURRENCY: u16 = 64;
+/// How often the loop beats while nothing happens.
+const BEAT: Duration = Duration::from_secs(20);
+
+/// What the control loops need to know.
+pub struct Settings {
+    /// The operator's namespace, where leases and Secrets are.
+    pub namespace: String,
+    /// Who this replica is, in events.
+    pub instance: Option<String>,
+    /// Whether this replica acts.
+    pub leadership: Leadership,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Beats and readiness.
+    pub health: Arc<Health>,
+}
+
+/// Why the control loops ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody said stop, and everything under way was finished.
+    Stopped,
+    /// A loop ended that never should.
+    Unexpectedly(&'static str),
+}
+
+/// Runs the control loops until `stop`.
+pub async fn run(client: Client, settings: Settings, stop: CancellationToken) -> Ended {
+    let (class_reader, class_writer) = reflector::store::<GuardClass>();
+    let ctx = Arc::new(context(&client, settings, class_reader));
+    let (wake, woken) = mpsc::unbounded_channel::<GuardKey>();
+    let pods = pods(client.clone(), ctx.clone(), wake.clone());
+    let workloads = workloads(client.clone(), ctx.clone(), wake.clone());
+    let classes = classes(client.clone(), class_writer, ctx.clone(), wake.clone());
+    let guards = guards(client.clone(), ctx.clone(), wake, woken, stop.clone());
+    let class_status = class_status(client, ctx.clone(), stop.clone());
+    pin_mut!(guards);
+    let ended = tokio::select! {
+        () = pods => Ended::Unexpectedly("the watch on pods"),
+        () = workloads => Ended::Unexpectedly("the watch on workloads"),
+        () = classes => Ended::Unexpectedly("the watch on classes"),
+        () = class_status => if stop.is_cancelled() { Ended::Stopped } else { Ended::Unexpectedly("the loop over classes") },
+        () = beat(&ctx) => Ended::Unexpectedly("the beat"),
+        () = &mut guards => if stop.is_cancelled() { Ended::Stopped } else { Ended::Unexpectedly("the loop over guards") },
+    };
+    if stop.is_cancelled() {
+        // What is under way is finished; the watches are not needed for that.
+        guards.await;
+        return Ended::Stopped;
+    }
+    ended
+}
+
+fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardClass>) -> Context {
+    let redactor = Arc::new(Redactor::new());
+    let observer: Arc<dyn QueryObserver> = settings.metrics.clone();
+    Context {
+        client: client.clone(),
+        clock: Arc::new(Timestamp::now),
+        leadership: settings.leadership,
+        guards: OnceLock::new(),
+        classes,
+        pods: Arc::default(),
+        workloads: Arc::default(),
+        sources: Sources::new(client.clone(), settings.namespace, observer),
+        memory: Memory::default(),
+        act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
+        events: Events::new(client.clone(), settings.instance, CALL_TIMEOUT),
+        samples: Samples::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
+        redactor,
+        metrics: settings.metrics,
+        health: settings.health,
+        failures: Failures::default(),
+    }
+}
+
+/// Readiness, and a beat while nothing happens.
+async fn beat(ctx: &Context) {
+    loop {
+        ctx.health.beat();
+        if ctx.pods.is_synced() && ctx.workloads.is_synced() {
+            ctx.health.set_ready();
+            tokio::time::sleep(BEAT).await;
+        } else {
+            ctx.health.set_waiting("the first lists of pods and Deployments");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn pods(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>) {
+    let index: Arc<PodIndex> = ctx.pods.clone();
+    let events = watch::events(Api::<Pod>::all(client));
+    follow(events, "pods", |event| {
+        if let Some(target) = index.apply(event) {
+            wake_all(&wake, ctx.memory.pod_changed(&target));
+        }
+    })
+    .await;
+}
+
+async fn workloads(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>) {
+    let index: Arc<WorkloadIndex> = ctx.workloads.clone();
+    let events = watch::events(Api::<PartialObjectMeta<Deployment>>::all(client));
+    follow(events, "Deployments", |event| {
+        for target in index.apply(event) {
+            wake_all(&wake, ctx.memory.workload_changed(&target));
+        }
+    })
+    .await;
+}
+
+/// A change of a class concerns every guard: the default may have moved.
+async fn classes(
+    client: Client,
+    writer: reflector::store::Writer<GuardClass>,
+    ctx: Arc<Context>,
+    wake: mpsc::UnboundedSender<GuardKey>,
+) {
+    let events = reflector::reflector(writer, watch::events(Api::<GuardClass>::all(client)));
+    let seen = std::sync::Mutex::new(std::collections::HashMap::new());
+    follow(events, "GuardClasses", |event| {
+        let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let changed = match &event {
+            watcher::Event::Apply(class) | watcher::Event::InitApply(class) => {
+                let version = (class.metadata.generation, class.metadata.annotations.clone());
+                seen.insert(class.name_any(), version.clone()) != Some(version)
+            }
+            watcher::Event::Delete(class) => {
+                ctx.sources.forget(&class.name_any());
+                seen.remove(&class.name_any()).is_some()
+            }
+            watcher::Event::Init => false,
+            watcher::Event::InitDone => true,
+        };
+        if changed && let Some(guards) = ctx.guards.get() {
+            wake_all(&wake, guards.state().iter().filter_map(|guard| guard_key(guard)).collect());
+        }
+    })
+    .await;
+}
+
+async fn follow<T>(
+    events: impl Stream<Item = Result<T, watcher::Error>>,
+    what: &'static str,
+    mut apply: impl FnMut(T),
+) {
+    pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => apply(event),
+            // The watch goes on by itself; nothing is lost but time.
+            Err(error) => tracing::warn!(%error, what, "the watch failed and is tried again"),
+        }
+    }
+}
+
+fn wake_all(wake: &mpsc::UnboundedSender<GuardKey>, keys: Vec<GuardKey>) {
+    for key in keys {
+        // The receiver lives as long as the loops do.
+        let _ = wake.send(key);
+    }
+}
+
+async fn guards(
+    client: Client,
+    ctx: Arc<Context>,
+    wake: mpsc::UnboundedSender<GuardKey>,
+    woken: mpsc::UnboundedReceiver<GuardKey>,
+    stop: CancellationToken,
+) {
+    let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
+    let api = Api::<DeploymentGuard>::all(client);
+    let controller = Controller::new(api, watcher::Config::default().timeout(55))
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(woken.map(|key| ObjectRef::new(&key.name).within(&key.namespace)))
+        .graceful_shutdown_on(stop.cancelled_owned());
+    let _ = ctx.guards.set(controller.store());
+    // Before the first look every index must answer, or a guard's target would seem to be missing.
+    while !(ctx.pods.is_synced() && ctx.workloads.is_synced()) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if ctx.classes.wait_until_ready().await.is_err() {
+        return;
+    }
+    controller
+        .run(reconcile::reconcile, error_policy, ctx.clone())
+        .for_each(|result| {
+            settled(&ctx, &wake, result);
+            futures::future::ready(())
+        })
+        .await;
+}
+
+fn error_policy(guard: Arc<DeploymentGuard>, error: &Error, ctx: Arc<Context>) -> Action {
+    ctx.metrics.reconcile_failed(error.category());
+    let failures = guard_key(&guard).map_or(0, |key| ctx.failures.count(key));
+    error.wait(failures).map_or_else(Action::await_change, Action::requeue)
+}
+
+type Outcome = Result<(ObjectRef<DeploymentGuard>, Action), controller::Error<Error, watcher::Error>>;
+
+fn settled(ctx: &Context, wake: &mpsc::UnboundedSender<GuardKey>, outcome: Outcome) {
+    match outcome {
+        Ok(_) => {}
+        Err(controller::Error::ObjectNotFound(gone)) => {
+            let key = GuardKey { namespace: gone.namespace.unwrap_or_default(), name: gone.name };
+            // A guard that stood in the shadow of this one may now act.
+            wake_all(wake, ctx.memory.forget(&key, &ctx.metrics));
+        }
+        Err(controller::Error::ReconcilerFailed(error, guard)) => {
+            tracing::warn!(%error, category = error.category(), guard = %guard, "the look failed and is tried again");
+        }
+        Err(error) => tracing::warn!(%error, "the watch on guards failed and is tried again"),
+    }
+}
+
+async fn class_status(client: Client, ctx: Arc<Context>, stop: CancellationToken) {
+    let api = Api::<GuardClass>::all(client);
+    let policy = |_: Arc<GuardClass>, error: &Error, ctx: Arc<Context>| {
+        ctx.metrics.reconcile_failed(error.category());
+        Action::requeue(Duration::from_secs(5))
+    };
+    Controller::new(api, watcher::Config::default().timeout(55))
+        .with_config(Config::default().concurrency(4))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(class::reconcile, policy, ctx)
+        .for_each(|result| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "a look at a class failed and is tried again");
+            }
+            futures::future::ready(())
+        })
+        .await;
+}

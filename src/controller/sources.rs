@@ -1,0 +1,130 @@
+//! One Prometheus client per class, made anew when the class or its Secrets change.
+//!
+//! Role: from a GuardClass to something that can be asked. Inputs: classes, Secrets of the own namespace. Outputs: a
+//! source, or why there is none. Must never import: `cli`, `console`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use secrecy::SecretString;
+
+use crate::api::class::{Prometheus, SecretKeyRef};
+use crate::api::parse;
+use crate::observe::prometheus::{PrometheusSource, QueryObserver, SourceConfig};
+
+/// How long reading one Secret may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a class has no source.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct NoSource(pub String);
+
+/// The sources of every class.
+pub struct Sources {
+    client: Client,
+    namespace: String,
+    observer: Arc<dyn QueryObserver>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+struct Known {
+    spec: Prometheus,
+    secrets: Secrets,
+    source: Arc<PrometheusSource>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Secrets {
+    bearer: Option<String>,
+    ca: Option<Vec<u8>>,
+}
+
+impl Sources {
+    /// Sources whose Secrets lie in `namespace`.
+    #[must_use]
+    pub fn new(client: Client, namespace: String, observer: Arc<dyn QueryObserver>) -> Self {
+        Self { client, namespace, observer, known: Mutex::default() }
+    }
+
+    /// The source of a class as last made.
+    #[must_use]
+    pub fn get(&self, class: &str) -> Option<Arc<PrometheusSource>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(class).map(|known| known.source.clone())
+    }
+
+    /// Forgets a deleted class.
+    pub fn forget(&self, class: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(class);
+    }
+
+    /// The source of a class, made anew if its settings or Secrets changed.
+    ///
+    /// # Errors
+    /// If a setting cannot be used or a Secret is missing; the message names it.
+    pub async fn ensure(&self, class: &str, spec: &Prometheus) -> Result<Arc<PrometheusSource>, NoSource> {
+        let secrets = self.secrets(spec).await?;
+        {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = known.get(class).filter(|known| known.spec == *spec && known.secrets == secrets) {
+                return Ok(known.source.clone());
+            }
+        }
+        let source = Arc::new(self.make(spec, &secrets)?);
+        let known = Known { spec: spec.clone(), secrets, source: source.clone() };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(class.to_owned(), known);
+        Ok(source)
+    }
+
+    fn make(&self, spec: &Prometheus, secrets: &Secrets) -> Result<PrometheusSource, NoSource> {
+        let timeout = parse::duration("prometheus.timeout", &spec.timeout).map_err(|e| NoSource(e.to_string()))?;
+        let config = SourceConfig {
+            url: spec.url.clone(),
+            timeout,
+            ca_pem: secrets.ca.clone(),
+            bearer: secrets.bearer.clone().map(SecretString::from),
+            ..SourceConfig::default()
+        };
+        PrometheusSource::new(config, self.observer.clone()).map_err(|error| NoSource(error.to_string()))
+    }
+
+    async fn secrets(&self, spec: &Prometheus) -> Result<Secrets, NoSource> {
+        let mut secrets = Secrets::default();
+        if let Some(reference) = &spec.bearer_token_secret_ref {
+            let token = self.secret("prometheus.bearerTokenSecretRef", reference).await?;
+            let token = String::from_utf8(token).map_err(|_| {
+                NoSource(format!("Secret {}/{}: the token is not text", self.namespace, reference.name))
+            })?;
+            secrets.bearer = Some(token.trim().to_owned());
+        }
+        if let Some(tls) = &spec.tls {
+            secrets.ca = Some(self.secret("prometheus.tls.caSecretRef", &tls.ca_secret_ref).await?);
+        }
+        Ok(secrets)
+    }
+
+    async fn secret(&self, field: &str, reference: &SecretKeyRef) -> Result<Vec<u8>, NoSource> {
+        let SecretKeyRef { name, key } = reference;
+        let place = &self.namespace;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), place);
+        let read = tokio::time::timeout(READ_TIMEOUT, api.get_opt(name)).await;
+        let secret = match read {
+            Ok(Ok(Some(secret))) => secret,
+            Ok(Ok(None)) => {
+                return Err(NoSource(format!("spec.{field} names the Secret {place}/{name}, which does not exist")));
+            }
+            Ok(Err(error)) => {
+                return Err(NoSource(format!("spec.{field}: reading the Secret {place}/{name} failed: {error}")));
+            }
+            Err(_) => return Err(NoSource(format!("spec.{field}: reading the Secret {place}/{name} took too long"))),
+        };
+        let value = secret.data.and_then(|mut data| data.remove(key));
+        value
+            .map(|bytes| bytes.0)
+            .ok_or_else(|| NoSource(format!("spec.{field}: the Secret {place}/{name} has no key {key}")))
+    }
+}

@@ -1,0 +1,52 @@
+//! How assessments are put into words and whole numbers.
+//!
+//! Role: what records and status show of a contribution, and readings that could not be made. Inputs: assessments.
+//! Outputs: text and integers. Must never import: other rooms.
+
+use super::{Contribution, MetricReadings, Reading, SignalReading};
+use crate::domain::signal::{Signal, Term};
+
+impl Contribution {
+    /// The measured value with its unit.
+    #[must_use]
+    pub fn value_text(&self) -> String {
+        match self.term {
+            Term::Errors => format!("{:.2} %", self.value),
+            Term::Memory => format!("{:.1} %", self.value),
+            Term::Latency => format!("{:.0} ms", self.value),
+        }
+    }
+
+    /// Points taken off, in whole hundredths, as the API knows no fractions.
+    #[must_use]
+    pub fn points_hundredths(&self) -> i64 {
+        // Points lie far below a million, so the text of the rounded number is always an integer.
+        format!("{:.0}", self.points * 100.0).parse().unwrap_or(i64::MAX)
+    }
+}
+
+impl MetricReadings {
+    /// The readings of signals whose source cannot even be asked.
+    #[must_use]
+    pub fn unreadable(signals: &[Signal], why: &str) -> Self {
+        let reading = |name: String| SignalReading {
+            term: Term::of(&name),
+            name,
+            query: String::new(),
+            reading: Reading::Errored(why.to_owned()),
+        };
+        Self { signals: signals.iter().flat_map(Signal::full_names).map(reading).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_shown_in_hundredths() {
+        let contribution = Contribution { term: Term::Errors, value: 12.5, points: 25.004 };
+        assert_eq!(contribution.points_hundredths(), 2500);
+        assert_eq!(contribution.value_text(), "12.50 %");
+    }
+}

@@ -1,0 +1,134 @@
+//! From an assessment to a decision.
+//!
+//! Role: who decides, in order; today the algorithm alone, which is always the chain's end. Inputs: an assessment and
+//! where the rollout stands. Outputs: keep watching, or a decision. Must never import: other rooms, a clock.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::assess::{AssessState, Assessment, Standing};
+use super::outcome::{Decider, Reason, Verdict};
+use super::plan::Stage;
+use super::policy::OnInconclusive;
+
+/// A low score at the very end of the window is given this many intervals to be confirmed or refuted.
+const INTERVALS_TO_CONFIRM: u32 = 3;
+
+/// What is known about the current revision's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Proven good enough.
+    Good,
+    /// Proven bad.
+    Bad,
+    /// Neither.
+    Unknown,
+}
+
+/// Where the rollout stands at the moment of the decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Now.
+    pub now: Timestamp,
+    /// The end of the window.
+    pub window_end: Timestamp,
+    /// The interval in force.
+    pub interval: Duration,
+    /// Whether every wanted pod carries the revision and is Ready.
+    pub rollout_complete: bool,
+    /// Where the revision stood before.
+    pub stage: Stage,
+    /// What an unproven end means.
+    pub on_inconclusive: OnInconclusive,
+}
+
+/// A decision, before guardrails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What was decided.
+    pub verdict: Verdict,
+    /// Why, as one word.
+    pub reason: Reason,
+    /// Why, as a sentence.
+    pub message: String,
+    /// What it says about the revision's health.
+    pub health: Health,
+    /// Who decided.
+    pub decider: Decider,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Look again at the next interval.
+    Watch(Reason, String),
+    /// Decided.
+    Decide(Decision),
+}
+
+/// Decides, or says why not yet. `scored` is the last assessment that gave a score; `blind` says why this one saw nothing.
+#[must_use]
+pub fn decide(now: &Assessment, scored: Option<&Assessment>, blind: Option<&str>, moment: &Moment) -> Step {
+    if now.standing == Standing::Harmful {
+        return decision(Verdict::Rollback, Reason::ScoreBelowThreshold, &now.reasoning, Health::Bad);
+    }
+    let ended = moment.now >= moment.window_end;
+    if let Some(error) = blind {
+        // Blind is not bad: what was seen before stays, and nothing is concluded from silence.
+        let message = format!("metrics could not be read: {error}");
+        let patient = !ended || within_grace(moment);
+        return if patient {
+            Step::Watch(Reason::PrometheusUnreachable, message)
+        } else {
+            unproven(Reason::PrometheusUnreachable, &message, moment)
+        };
+    }
+    // An evaluation between two scores changes nothing about the last one.
+    let last = if now.score.is_some() { now } else { scored.unwrap_or(now) };
+    if !ended || (suspicious(last) && within_grace(moment)) {
+        return match &now.standing {
+            Standing::NotYet { reason, message } if scored.is_none() => Step::Watch(*reason, message.clone()),
+            _ => Step::Watch(Reason::Analyzing, last.reasoning.clone()),
+        };
+    }
+    match &last.standing {
+        Standing::Fine if !moment.rollout_complete => {
+            let message = format!("{} But the rollout is not complete.", last.reasoning);
+            unproven(Reason::InsufficientData, &message, moment)
+        }
+        Standing::Fine => decision(Verdict::Continue, Reason::AnalysisPassed, &last.reasoning, Health::Good),
+        Standing::Unproven { reason, message } | Standing::NotYet { reason, message } => {
+            unproven(*reason, message, moment)
+        }
+        Standing::Harmful => decision(Verdict::Rollback, Reason::ScoreBelowThreshold, &last.reasoning, Health::Bad),
+    }
+}
+
+/// A low score that the next one has not confirmed.
+fn suspicious(assessment: &Assessment) -> bool {
+    match assessment.state {
+        AssessState::Seed(state) => state.low_streak > 0,
+    }
+}
+
+fn within_grace(moment: &Moment) -> bool {
+    let end = moment.window_end.checked_add(moment.interval.saturating_mul(INTERVALS_TO_CONFIRM));
+    end.is_ok_and(|end| moment.now < end)
+}
+
+fn unproven(reason: Reason, message: &str, moment: &Moment) -> Step {
+    match moment.on_inconclusive {
+        OnInconclusive::Continue => decision(Verdict::Continue, reason, message, Health::Unknown),
+        OnInconclusive::Hold if moment.stage == Stage::Held => Step::Watch(reason, message.to_owned()),
+        OnInconclusive::Hold => decision(Verdict::Inconclusive, reason, message, Health::Unknown),
+    }
+}
+
+fn decision(verdict: Verdict, reason: Reason, message: &str, health: Health) -> Step {
+    Step::Decide(Decision { verdict, reason, message: message.to_owned(), health, decider: Decider::SeedFormula })
+}
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

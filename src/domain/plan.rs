@@ -1,0 +1,330 @@
+//! What is due, and what a new look at the workload means: the state machine of one guard.
+//!
+//! Role: from what status remembers and what the world shows now to the next step. Inputs: `Progress`, a `Workload`, its
+//! pods, `now`. Outputs: a `Situation` or when to look again. Must never import: other rooms, a clock.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::outcome::Reason;
+use super::policy::Analysis;
+use super::rollout::{PodFact, RevisionHash, Side, Workload};
+
+/// Where the current revision stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Was serving before anybody looked, or was returned to by hand; not judged.
+    Serving,
+    /// Being judged.
+    Judging,
+    /// Being judged beyond the window, because nothing could be proven and the guard is to hold.
+    Held,
+    /// Judged bad and not undone.
+    Condemned,
+    /// Put back by us, being verified.
+    Restoring,
+    /// Judged and fine.
+    Passed,
+    /// Let through without proof.
+    Unproven,
+}
+
+impl Stage {
+    const ALL: [Self; 7] = [
+        Self::Serving,
+        Self::Judging,
+        Self::Held,
+        Self::Condemned,
+        Self::Restoring,
+        Self::Passed,
+        Self::Unproven,
+    ];
+
+    /// The word in status.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "Serving",
+            Self::Judging => "Judging",
+            Self::Held => "Held",
+            Self::Condemned => "Condemned",
+            Self::Restoring => "Restoring",
+            Self::Passed => "Passed",
+            Self::Unproven => "Unproven",
+        }
+    }
+
+    /// Reads the word back.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.as_str() == word)
+    }
+
+    /// Whether metrics are read in this stage.
+    #[must_use]
+    pub const fn is_judging(self) -> bool {
+        matches!(self, Self::Judging | Self::Held)
+    }
+
+    /// Whether a later rollout may go back to this revision.
+    const fn may_be_baseline(self) -> bool {
+        matches!(self, Self::Serving | Self::Passed | Self::Unproven | Self::Restoring)
+    }
+}
+
+/// The revision the workload asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Current {
+    /// Its hash.
+    pub revision: RevisionHash,
+    /// When it was first seen.
+    pub started: Timestamp,
+    /// When its first pod became Ready: the window counts from here.
+    pub first_ready: Option<Timestamp>,
+    /// The revision it is compared with and would be undone to.
+    pub baseline: Option<RevisionHash>,
+    /// Where it stands.
+    pub stage: Stage,
+}
+
+/// An undo that was decided and is not verified yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingUndo {
+    /// The decision it carries out.
+    pub decision: String,
+    /// The workload that was judged.
+    pub workload_uid: String,
+    /// The revision that was judged.
+    pub from: RevisionHash,
+    /// The revision to go back to.
+    pub to: RevisionHash,
+    /// When it was decided.
+    pub intended: Timestamp,
+    /// When the patch was accepted.
+    pub sent: Option<Timestamp>,
+}
+
+/// What status remembers of a guard.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The current revision, once one was seen.
+    pub current: Option<Current>,
+    /// The uid of the workload that `current` belongs to.
+    pub workload_uid: Option<String>,
+    /// An undo under way.
+    pub undo: Option<PendingUndo>,
+    /// When undos were sent, in the last 24 hours.
+    pub undone: Vec<Timestamp>,
+    /// When to look again.
+    pub next: Option<Timestamp>,
+}
+
+/// What changed since the last evaluation, cheap to know from the watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// The guard's spec, its class or its annotations.
+    pub guard: bool,
+    /// The workload.
+    pub workload: bool,
+    /// A pod of the workload.
+    pub pods: bool,
+}
+
+/// Whether there is anything to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Look now, metrics included.
+    Evaluate,
+    /// Look at the API's facts only; metrics have their own time.
+    Facts,
+    /// Nothing before that moment, if any.
+    Rest(Option<Timestamp>),
+}
+
+/// Whether an evaluation is due: the first question of every reconcile, answered without I/O.
+#[must_use]
+pub fn due(progress: &Progress, changes: Changes, now: Timestamp) -> Due {
+    let time_has_come = progress.next.is_none_or(|next| next <= now);
+    let active = progress.undo.is_some() || progress.current.as_ref().is_some_and(|c| c.stage.is_judging());
+    if progress.current.is_none() || changes.guard || (active && time_has_come) {
+        Due::Evaluate
+    } else if changes.workload || (active && changes.pods) {
+        Due::Facts
+    } else if time_has_come && progress.next.is_some() {
+        Due::Evaluate
+    } else {
+        Due::Rest(progress.next)
+    }
+}
+
+/// What a look at the workload shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Situation {
+    /// The template has no ReplicaSet yet: look again in a moment.
+    TemplatePending,
+    /// Nothing to judge now, and why.
+    Idle(Reason, String),
+    /// First sight of a workload whose rollout is long over.
+    Adopted(Current),
+    /// A revision nobody judged: begin.
+    Begin(Current),
+    /// The judged revision is still the current one.
+    Judge(Current),
+    /// An undo was written down and not yet sent, or the answer was lost: finish it.
+    FinishUndo(PendingUndo),
+    /// The restored revision is current: verify it.
+    Verify(PendingUndo),
+    /// Somebody pushed another template while an undo was pending: their push stands.
+    Overtaken(PendingUndo, Current),
+    /// The current revision was judged; rest until something changes.
+    Settled(Current),
+}
+
+/// Reads the situation off progress and world.
+#[must_use]
+pub fn situation(progress: &Progress, workload: &Workload, pods: &[PodFact], now: Timestamp) -> Situation {
+    let Some(revision) = workload.current.as_ref() else {
+        return Situation::TemplatePending;
+    };
+    let known = progress.workload_uid.as_deref() == Some(&*workload.uid);
+    if let Some(undo) = progress.undo.as_ref().filter(|undo| *undo.workload_uid == *workload.uid) {
+        return pending(undo, workload, revision, progress, pods, now);
+    }
+    match progress.current.as_ref().filter(|_| known) {
+        None => first_sight(revision, workload, pods, now),
+        Some(current) if current.revision != *revision => Situation::Begin(begin(current, revision, pods, now)),
+        Some(current) if current.stage.is_judging() => {
+            if workload.replicas == 0 {
+                return Situation::Idle(Reason::ScaledToZero, "no replicas are wanted, so nothing is judged".into());
+            }
+            Situation::Judge(with_first_ready(current.clone(), pods))
+        }
+        Some(current) => Situation::Settled(current.clone()),
+    }
+}
+
+fn pending(
+    undo: &PendingUndo,
+    workload: &Workload,
+    revision: &RevisionHash,
+    progress: &Progress,
+    pods: &[PodFact],
+    now: Timestamp,
+) -> Situation {
+    let landed = workload.last_rollback.as_deref() == Some(&*undo.decision);
+    if *revision == undo.to {
+        // Whether our patch or somebody else put it there, it is the revision to verify.
+        Situation::Verify(undo.clone())
+    } else if *revision == undo.from && !landed && undo.sent.is_none() {
+        Situation::FinishUndo(undo.clone())
+    } else {
+        let before = progress.current.clone().unwrap_or_else(|| Current {
+            revision: undo.to.clone(),
+            started: now,
+            first_ready: None,
+            baseline: None,
+            stage: Stage::Restoring,
+        });
+        Situation::Overtaken(undo.clone(), begin(&before, revision, pods, now))
+    }
+}
+
+fn first_sight(revision: &RevisionHash, workload: &Workload, pods: &[PodFact], now: Timestamp) -> Situation {
+    let others = pods.iter().filter(|pod| pod.is_live() && pod.revision != *revision);
+    let oldest = others.filter_map(|pod| workload.revision(&pod.revision)).max_by_key(|other| other.number);
+    match oldest {
+        // The rollout is still going on, so it is judged.
+        Some(baseline) if !workload.rollout_complete(revision, pods) => {
+            let current = Current {
+                revision: revision.clone(),
+                started: now,
+                first_ready: None,
+                baseline: Some(baseline.hash.clone()),
+                stage: Stage::Judging,
+            };
+            Situation::Begin(with_first_ready(current, pods))
+        }
+        _ => Situation::Adopted(Current {
+            revision: revision.clone(),
+            started: now,
+            first_ready: None,
+            baseline: None,
+            stage: Stage::Serving,
+        }),
+    }
+}
+
+/// The record of a revision that follows `before`. The baseline stays the last one that was not found bad.
+fn begin(before: &Current, revision: &RevisionHash, pods: &[PodFact], now: Timestamp) -> Current {
+    let baseline =
+        if before.stage.may_be_baseline() { Some(before.revision.clone()) } else { before.baseline.clone() };
+    if baseline.as_ref() == Some(revision) {
+        // A person went back to it; it served before and is not judged against itself.
+        return Current {
+            revision: revision.clone(),
+            started: now,
+            first_ready: None,
+            baseline: None,
+            stage: Stage::Serving,
+        };
+    }
+    let current =
+        Current { revision: revision.clone(), started: now, first_ready: None, baseline, stage: Stage::Judging };
+    with_first_ready(current, pods)
+}
+
+fn with_first_ready(mut current: Current, pods: &[PodFact]) -> Current {
+    if current.first_ready.is_none() {
+        current.first_ready =
+            pods.iter().filter(|pod| pod.revision == current.revision).filter_map(|pod| pod.first_ready).min();
+    }
+    current
+}
+
+/// The side a pod is counted on. Pods of other revisions belong to neither.
+#[must_use]
+pub fn side(current: &Current, pod: &PodFact) -> Option<Side> {
+    if pod.revision == current.revision {
+        Some(Side::New)
+    } else if Some(&pod.revision) == current.baseline.as_ref() {
+        Some(Side::Old)
+    } else {
+        None
+    }
+}
+
+fn add(at: Timestamp, duration: std::time::Duration) -> Timestamp {
+    at.checked_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+/// When the window of a rollout ends. While no pod is Ready, the progress deadline is allowed for on top.
+#[must_use]
+pub fn window_end(current: &Current, analysis: &Analysis, workload: &Workload) -> Timestamp {
+    match current.first_ready {
+        // A pod may have been Ready before the guard first saw it; what nobody watched is no part of the window.
+        Some(ready) => add(ready.max(current.started), analysis.window),
+        None => {
+            let deadline = std::time::Duration::from_secs(workload.progress_deadline_seconds.into());
+            add(add(current.started, deadline), analysis.window)
+        }
+    }
+}
+
+/// The next moment on the grid of `interval`, so that guards of one class ask Prometheus together.
+#[must_use]
+pub fn next_on_grid(now: Timestamp, interval: std::time::Duration) -> Timestamp {
+    let every = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
+    let passed = now.as_millisecond().rem_euclid(every);
+    now.checked_add(SignedDuration::from_millis(every.saturating_sub(passed))).unwrap_or(Timestamp::MAX)
+}
+
+/// Undos that still count against `maxPerDay`.
+#[must_use]
+pub fn within_a_day(undone: &[Timestamp], now: Timestamp) -> Vec<Timestamp> {
+    let day = SignedDuration::from_hours(24);
+    undone.iter().copied().filter(|at| now.duration_since(*at) < day).collect()
+}
+
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

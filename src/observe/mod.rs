@@ -1,0 +1,8 @@
+//! The outside worlds, one file each: what is seen becomes plain data for the domain.
+//!
+//! Role: watches, API reads and metric queries. Inputs: a client or an HTTP endpoint. Outputs: facts and readings. Must
+//! never import: `act`, `record`, `controller`, `console`.
+
+pub mod pods;
+pub mod watch;
+pub mod workload;

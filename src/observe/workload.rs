@@ -1,0 +1,202 @@
+//! The guarded workloads: a light watch on their metadata, and a full read when something changed.
+//!
+//! Role: says which workload changed and reads it raw. Inputs: watch events, a client. Outputs: `Workload` as the domain
+//! sees it. Must never import: other rooms than `domain`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::Resource;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::core::{PartialObjectMeta, Selector};
+use kube::runtime::watcher::Event;
+use serde_json::Value;
+
+use super::pods::WorkloadKey;
+use crate::domain::policy::{Kind, Target};
+use crate::domain::retry::Retry;
+use crate::domain::rollout::Workload;
+use crate::domain::undo::{UndoError, describe_deployment};
+
+/// How long one read of the API may take; kube itself would retry for minutes.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the watch knows of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The object's uid.
+    pub uid: Arc<str>,
+    /// `metadata.generation`: moves with the spec.
+    pub generation: i64,
+    /// `metadata.resourceVersion`: moves with everything.
+    pub version: Arc<str>,
+}
+
+/// Every workload of the cluster in a few words.
+#[derive(Debug, Default)]
+pub struct WorkloadIndex {
+    inner: RwLock<Inner>,
+}
+
+type Known = HashMap<WorkloadKey, Seen>;
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: Known,
+    arriving: Option<Known>,
+    synced: bool,
+}
+
+impl WorkloadIndex {
+    /// Whether the first list is complete.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.read().synced
+    }
+
+    /// What is known of a workload; `None` when it does not exist.
+    #[must_use]
+    pub fn get(&self, key: &WorkloadKey) -> Option<Seen> {
+        self.read().known.get(key).cloned()
+    }
+
+    /// Takes one watch event; says which workloads it changed.
+    pub fn apply(&self, event: Event<PartialObjectMeta<Deployment>>) -> Vec<WorkloadKey> {
+        let mut guard = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let inner = &mut *guard;
+        match event {
+            Event::Init => {
+                inner.arriving = Some(Known::new());
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                if let Some((key, seen)) = reduce(&object) {
+                    inner.arriving.get_or_insert_default().insert(key, seen);
+                }
+                Vec::new()
+            }
+            Event::InitDone => {
+                let arrived = inner.arriving.take().unwrap_or_default();
+                let changed = |a: &Known, b: &Known| -> Vec<WorkloadKey> {
+                    a.iter().filter(|(key, seen)| b.get(*key) != Some(seen)).map(|(key, _)| key.clone()).collect()
+                };
+                let mut keys = changed(&arrived, &inner.known);
+                keys.extend(inner.known.keys().filter(|key| !arrived.contains_key(*key)).cloned());
+                inner.known = arrived;
+                inner.synced = true;
+                keys
+            }
+            Event::Apply(object) => {
+                let Some((key, seen)) = reduce(&object) else { return Vec::new() };
+                inner.known.insert(key.clone(), seen);
+                vec![key]
+            }
+            Event::Delete(object) => {
+                let Some((key, _)) = reduce(&object) else { return Vec::new() };
+                inner.known.remove(&key);
+                vec![key]
+            }
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reduce(object: &PartialObjectMeta<Deployment>) -> Option<(WorkloadKey, Seen)> {
+    let meta = &object.metadata;
+    let key = WorkloadKey {
+        namespace: meta.namespace.as_deref()?.into(),
+        target: Target { kind: Kind::Deployment, name: meta.name.clone()? },
+    };
+    let seen = Seen {
+        uid: meta.uid.as_deref()?.into(),
+        generation: meta.generation.unwrap_or_default(),
+        version: meta.resource_version.as_deref()?.into(),
+    };
+    Some((key, seen))
+}
+
+/// Why a workload could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The API server refused or could not be reached.
+    #[error("reading {what} failed: {source}")]
+    Api {
+        /// What was read.
+        what: &'static str,
+        /// The client's error.
+        source: Box<kube::Error>,
+    },
+    /// No answer in time.
+    #[error("reading {0} took longer than {READ_TIMEOUT:?}")]
+    TimedOut(&'static str),
+    /// The object does not look as the API promises.
+    #[error(transparent)]
+    Unreadable(#[from] UndoError),
+}
+
+impl ReadError {
+    /// The error's class, for metrics.
+    #[must_use]
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "api",
+            Self::TimedOut(_) => "timeout",
+            Self::Unreadable(_) => "malformed",
+        }
+    }
+
+    /// When to try again.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        Retry::Backoff
+    }
+}
+
+/// Reads a workload with its revisions; `None` when it does not exist.
+///
+/// # Errors
+/// If the API server does not answer or answers something unreadable.
+pub async fn fetch(client: &kube::Client, key: &WorkloadKey) -> Result<Option<Workload>, ReadError> {
+    match key.target.kind {
+        Kind::Deployment => {
+            let deployments = api::<Deployment>(client, &key.namespace);
+            let sets = api::<ReplicaSet>(client, &key.namespace);
+            let Some(deployment) = within("the Deployment", deployments.get_opt(&key.target.name)).await? else {
+                return Ok(None);
+            };
+            // The selector only narrows the list; sets are matched by owner uid, because selectors may overlap.
+            let list = selector(&deployment).map_or_else(ListParams::default, |s| ListParams::default().labels_from(&s));
+            let sets = within("its ReplicaSets", sets.list(&list)).await?;
+            let raw = |object: DynamicObject| serde_json::to_value(object).unwrap_or(Value::Null);
+            let sets: Vec<Value> = sets.items.into_iter().map(raw).collect();
+            Ok(Some(describe_deployment(&raw(deployment), &sets)?))
+        }
+    }
+}
+
+/// The workload's own label selector, where it can be read.
+fn selector(workload: &DynamicObject) -> Option<Selector> {
+    let selector = workload.data.pointer("/spec/selector")?;
+    serde_json::from_value::<LabelSelector>(selector.clone()).ok()?.try_into().ok()
+}
+
+fn api<K: Resource<DynamicType = ()>>(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()))
+}
+
+async fn within<T>(
+    what: &'static str,
+    read: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ReadError> {
+    match tokio::time::timeout(READ_TIMEOUT, read).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(ReadError::Api { what, source: Box::new(source) }),
+        Err(_) => Err(ReadError::TimedOut(what)),
+    }
+}
