@@ -1,0 +1,329 @@
+//! Builds everything Kubernetes consists of from pinned Go modules, once per version, into the cache.
+//! Input: the modules embedded from `modules/`. Output: one folder of programs per module, renamed into place when it
+//! is complete, so an interrupted build leaves nothing half-made and Go's own cache lets the next one go on.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::{cache, need};
+
+/// One Go module whose `tool` lines are built together.
+#[derive(Debug)]
+struct Module {
+    name: &'static str,
+    go_mod: &'static str,
+    go_sum: &'static str,
+    tags: &'static str,
+    ldflags: &'static str,
+    programs: &'static [&'static str],
+}
+
+const PLAIN_LDFLAGS: &str = "-s -w";
+
+macro_rules! module_files {
+    ($name:literal) => {
+        (
+            include_str!(concat!("../modules/", $name, "/go.mod")),
+            include_str!(concat!("../modules/", $name, "/go.sum")),
+        )
+    };
+}
+
+const fn module(
+    name: &'static str,
+    files: (&'static str, &'static str),
+    programs: &'static [&'static str],
+) -> Module {
+    Module {
+        name,
+        go_mod: files.0,
+        go_sum: files.1,
+        tags: "",
+        ldflags: PLAIN_LDFLAGS,
+        programs,
+    }
+}
+
+static MODULES: [Module; 5] = [
+    Module {
+        // Without these the API server calls itself v0.0.0.
+        ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/client-go/pkg/version.gitVersion=v1.36.3",
+        ..module(
+            "kubernetes",
+            module_files!("kubernetes"),
+            &[
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-proxy",
+                "kube-scheduler",
+                "kubectl",
+                "kubelet",
+                "kwok",
+            ],
+        )
+    },
+    module("etcd", module_files!("etcd"), &["server"]),
+    module(
+        "containerd",
+        module_files!("containerd"),
+        &[
+            "containerd",
+            "containerd-shim-runc-v2",
+            "ctr",
+            "host-local",
+            "bridge",
+            "loopback",
+        ],
+    ),
+    Module {
+        // Only the Kubernetes discovery: all the clouds' libraries would double the build.
+        tags: "remove_all_sd,enable_kubernetes_sd",
+        ..module("prometheus", module_files!("prometheus"), &["prometheus"])
+    },
+    module("coredns", module_files!("coredns"), &["coredns"]),
+];
+
+impl Module {
+    /// The part of the version key that needs no Go.
+    fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in [self.go_mod, self.go_sum, self.tags, self.ldflags] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        let mut text = hex::encode(hash.finalize());
+        text.truncate(12);
+        text
+    }
+
+    fn prefix(&self) -> String {
+        format!("{}-{}-", self.name, self.hash())
+    }
+
+    fn is_complete(&self, folder: &Path) -> bool {
+        self.programs.iter().all(|program| folder.join(program).is_file())
+    }
+
+    /// The finished folder for this Go version, or for any when Go is not installed.
+    fn find(&self, root: &Path, go: Option<&str>) -> Option<PathBuf> {
+        if let Some(go) = go {
+            let folder = root.join(format!("{}{go}", self.prefix()));
+            return self.is_complete(&folder).then_some(folder);
+        }
+        let prefix = self.prefix();
+        fs::read_dir(root)
+            .ok()?
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+            .map(|entry| entry.path())
+            .find(|folder| self.is_complete(folder))
+    }
+}
+
+/// A program of the cluster and where it was built.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The name it is started by.
+    pub name: &'static str,
+    /// The built file.
+    pub file: PathBuf,
+}
+
+/// The version of the `go` in `path`, read from its own files: starting it would cost more than all the rest.
+fn go_version(go: &Path) -> Option<String> {
+    let real = go.canonicalize().ok()?;
+    let text = fs::read_to_string(real.parent()?.parent()?.join("VERSION")).ok();
+    if let Some(version) = text.as_deref().and_then(|text| text.lines().next()) {
+        return Some(version.trim().to_owned());
+    }
+    let output = std::process::Command::new(go).args(["env", "GOVERSION"]).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|version| !version.is_empty())
+}
+
+/// Every program of the cluster, built now if it is not in the cache.
+///
+/// # Errors
+/// When Go is missing and something must be built, a build fails, or the cache cannot be written.
+pub async fn ensure() -> Result<Vec<Program>> {
+    let root = cache::testbed_dir()?;
+    fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+    let path = need::search_path();
+    let go = need::go(&path);
+    let version = go.as_ref().ok().and_then(|go| go_version(go));
+    let mut found = locate(&root, version.as_deref());
+    if found.is_none() {
+        let go = go?;
+        let version = version.with_context(|| format!("cannot tell the version of {}", go.display()))?;
+        build_missing(&root, &go, &version).await?;
+        found = locate(&root, Some(&version));
+    }
+    found.context("the cache was emptied while the testbed was built, run it again")
+}
+
+fn locate(root: &Path, go: Option<&str>) -> Option<Vec<Program>> {
+    let mut programs = Vec::new();
+    for module in &MODULES {
+        let folder = module.find(root, go)?;
+        programs.extend(module.programs.iter().map(|program| Program {
+            name: if *program == "server" { "etcd" } else { program },
+            file: folder.join(program),
+        }));
+    }
+    Some(programs)
+}
+
+async fn build_missing(root: &Path, go: &Path, version: &str) -> Result<()> {
+    let _lock = lock(root).await?;
+    let started = Instant::now();
+    remove_unfinished(root);
+    let missing: Vec<&Module> = MODULES.iter().filter(|module| module.find(root, Some(version)).is_none()).collect();
+    for (index, module) in missing.iter().enumerate() {
+        eprintln!("[{}/{}] {}: building with {version}", index + 1, missing.len(), module.name);
+        build(root, go, version, module).await?;
+    }
+    if !missing.is_empty() {
+        eprintln!("built in {} s, kept in {}", started.elapsed().as_secs(), root.display());
+    }
+    Ok(())
+}
+
+/// Waits for another build on this machine; the lock ends with the process that holds it.
+async fn lock(root: &Path) -> Result<File> {
+    let file = File::create(root.join("build.lock")).context("cannot create the build lock")?;
+    if file.try_lock().is_err() {
+        eprintln!("another testbed build is running, waiting for it");
+        let waiting = file.try_clone()?;
+        tokio::task::spawn_blocking(move || waiting.lock()).await??;
+    }
+    Ok(file)
+}
+
+fn remove_unfinished(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().filter_map(Result::ok) {
+        if entry.file_name().to_string_lossy().starts_with(".unfinished-") {
+            // Left by a build that was killed; if it cannot go now, the next build tries again.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+async fn build(root: &Path, go: &Path, version: &str, module: &Module) -> Result<()> {
+    let started = Instant::now();
+    let source = root.join("source").join(format!("{}-{}", module.name, module.hash()));
+    fs::create_dir_all(&source)?;
+    fs::write(source.join("go.mod"), module.go_mod)?;
+    fs::write(source.join("go.sum"), module.go_sum)?;
+    let unfinished = root.join(format!(".unfinished-{}-{}", module.name, std::process::id()));
+    fs::create_dir_all(&unfinished)?;
+    let mut child = go_build(go, &source, &unfinished, module)?;
+    let log = root.join(format!("build-{}.log", module.name));
+    let (status, tail) = follow(&mut child, module.name, started, &log).await?;
+    if !status.success() {
+        for line in &tail {
+            eprintln!("  {line}");
+        }
+        bail!("building {} failed ({status}), the whole log is in {}", module.name, log.display());
+    }
+    if !module.is_complete(&unfinished) {
+        bail!("the build of {} did not make every program", module.name);
+    }
+    let target = root.join(format!("{}{version}", module.prefix()));
+    if target.exists() {
+        fs::remove_dir_all(&target)?;
+    }
+    fs::rename(&unfinished, &target)?;
+    let size = module.programs.len();
+    eprintln!("      {}: done in {} s ({size} programs)", module.name, started.elapsed().as_secs());
+    Ok(())
+}
+
+fn go_build(go: &Path, source: &Path, out: &Path, module: &Module) -> Result<Child> {
+    let mut command = Command::new(go);
+    command
+        .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", module.ldflags])
+        .args(["-tags", module.tags, "-o"])
+        .arg(format!("{}/", out.display()))
+        .arg("tool")
+        .current_dir(source)
+        .envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOWORK", "off")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command.spawn().context("cannot start go")
+}
+
+/// Reads what Go prints (one line per package) and tells every ten seconds that it still works.
+async fn follow(
+    child: &mut Child,
+    name: &str,
+    started: Instant,
+    log: &Path,
+) -> Result<(std::process::ExitStatus, VecDeque<String>)> {
+    let stderr = child.stderr.take().context("go has no error output")?;
+    let mut lines = BufReader::new(stderr).lines();
+    let mut log = File::create(log)?;
+    let mut tail = VecDeque::new();
+    let mut packages = 0_u32;
+    let mut beat = tokio::time::interval(Duration::from_secs(10));
+    beat.tick().await;
+    loop {
+        tokio::select! {
+            line = lines.next_line() => {
+                let Some(line) = line? else { break };
+                writeln!(log, "{line}")?;
+                packages += 1;
+                if tail.len() == 15 {
+                    tail.pop_front();
+                }
+                tail.push_back(line);
+            }
+            _ = beat.tick() => {
+                let last = tail.back().map_or("", String::as_str);
+                eprintln!("      {name}: {} s, {packages} steps, now {last}", started.elapsed().as_secs());
+            }
+        }
+    }
+    Ok((child.wait().await?, tail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_module_or_flag_has_another_key() {
+        let etcd = &MODULES[1];
+        let other = Module {
+            tags: "x",
+            ..module("etcd", (etcd.go_mod, etcd.go_sum), &["server"])
+        };
+        assert_ne!(etcd.hash(), other.hash());
+        assert_eq!(etcd.hash().len(), 12);
+    }
+
+    #[test]
+    fn a_folder_without_every_program_is_not_found() {
+        let root = tempfile::tempdir().expect("temp dir");
+        let module = &MODULES[2];
+        let folder = root.path().join(format!("{}go1.99", module.prefix()));
+        fs::create_dir_all(&folder).expect("create");
+        fs::write(folder.join("ctr"), "").expect("write");
+        assert_eq!(module.find(root.path(), None), None);
+        for program in module.programs {
+            fs::write(folder.join(program), "").expect("write");
+        }
+        assert_eq!(module.find(root.path(), None), Some(folder.clone()));
+        assert_eq!(module.find(root.path(), Some("go1.99")), Some(folder));
+        assert_eq!(module.find(root.path(), Some("go1.98")), None);
+    }
+}

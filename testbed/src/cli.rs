@@ -1,0 +1,262 @@
+//! The command line: `testbed build | run | up | down | shell | kubectl | …`.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+use crate::inner::{control, supervisor};
+use crate::need::Missing;
+use crate::outer::Options;
+use crate::{build, cache, images, inner, need, outer, registry};
+
+/// A real Kubernetes in private namespaces of this machine, built from source, gone without a trace.
+#[derive(Debug, Parser)]
+#[command(name = "testbed", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build every component into the cache; what is there already is not built again
+    Build,
+    /// Start a cluster, run a command in it, end it; exits as the command does
+    Run {
+        #[command(flatten)]
+        cluster: ClusterArgs,
+        /// The command
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Start a cluster and leave it running
+    Up(ClusterArgs),
+    /// End the cluster that `up` started
+    Down,
+    /// Open a shell in the running cluster
+    Shell,
+    /// Run a command in the running cluster
+    Exec {
+        /// The command
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Run kubectl in the running cluster
+    Kubectl {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Stop or start Prometheus
+    Prometheus {
+        /// What to do
+        action: Action,
+    },
+    /// Stop, start or restart the API server
+    Apiserver {
+        /// What to do
+        action: Action,
+    },
+    /// Nodes that exist only in the API, for scale
+    Kwok {
+        /// What to do
+        action: KwokAction,
+        /// How many nodes
+        #[arg(long, default_value_t = 10)]
+        nodes: u32,
+    },
+    /// Import image archives into the running cluster
+    LoadImage {
+        /// The archives
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    #[command(hide = true)]
+    Stay(ClusterArgs),
+    #[command(hide = true)]
+    EnterNamespaces(InsideArgs),
+    #[command(hide = true)]
+    FirstProcess(InsideArgs),
+    #[command(hide = true)]
+    Supervise(InsideArgs),
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Action {
+    Stop,
+    Start,
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum KwokAction {
+    Start,
+    Stop,
+}
+
+#[derive(Debug, Args)]
+struct ClusterArgs {
+    /// Import this image archive; may be repeated
+    #[arg(long = "image", value_name = "FILE", env = "TESTBED_IMAGES", value_delimiter = ':')]
+    images: Vec<PathBuf>,
+    /// Start without building and importing the testbed's own images (pause, shop, load, crowd)
+    #[arg(long)]
+    no_images: bool,
+    /// How often Prometheus scrapes
+    #[arg(long, default_value = "1s")]
+    scrape_interval: String,
+}
+
+#[derive(Debug, Args)]
+struct InsideArgs {
+    dir: PathBuf,
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// Runs the command line and turns errors into one line and an exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    match start(Cli::parse().command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("testbed: {error:#}");
+            ExitCode::from(if error.is::<Missing>() { 2 } else { outer::FAILED })
+        }
+    }
+}
+
+fn start(task: Task) -> Result<u8> {
+    match task {
+        Task::EnterNamespaces(inside) => outer::enter(&inside.dir, &inside.command).map(|()| 0),
+        Task::FirstProcess(inside) => inner::first_process(&inside.dir, &inside.command),
+        // One thread: what ends with the thread that started it ends with the process.
+        other => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(perform(other)),
+    }
+}
+
+async fn perform(task: Task) -> Result<u8> {
+    match task {
+        Task::Build => {
+            build::ensure().await?;
+            Ok(0)
+        }
+        Task::Run { cluster, command } => run(cluster, false, &command).await,
+        Task::Stay(cluster) => {
+            nix::unistd::setsid()?;
+            run(cluster, true, &[]).await
+        }
+        Task::Up(cluster) => up(cluster).await,
+        Task::Down => {
+            let was_up = outer::down()?;
+            registry::sweep();
+            println!("{}", if was_up { "the cluster is down" } else { "no cluster is up" });
+            Ok(0)
+        }
+        Task::Shell => enter(&[env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())]),
+        Task::Exec { command } => enter(&command),
+        Task::Kubectl { arguments } => enter(&[vec!["kubectl".to_owned()], arguments].concat()),
+        Task::Prometheus { action } => ask(&component_request(action, "prometheus")).await,
+        Task::Apiserver { action } => ask(&component_request(action, "kube-apiserver")).await,
+        Task::Kwok { action: KwokAction::Start, nodes } => ask(&format!("kwok {nodes}")).await,
+        Task::Kwok { action: KwokAction::Stop, .. } => ask("stop kwok").await,
+        Task::LoadImage { files } => {
+            for file in files {
+                let file = file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
+                ask(&format!("import {}", file.display())).await?;
+            }
+            Ok(0)
+        }
+        Task::Supervise(inside) => supervisor::supervise(&inside.dir, &inside.command).await,
+        Task::EnterNamespaces(_) | Task::FirstProcess(_) => bail!("not to be called here"),
+    }
+}
+
+fn component_request(action: Action, component: &str) -> String {
+    let action = match action {
+        Action::Stop => "stop",
+        Action::Start => "start",
+        Action::Restart => "restart",
+    };
+    format!("{action} {component}")
+}
+
+async fn run(args: ClusterArgs, open: bool, command: &[String]) -> Result<u8> {
+    need::cluster(&need::search_path(), nix::unistd::geteuid().is_root())?;
+    registry::sweep();
+    let programs = build::ensure().await?;
+    let options = options(args, open)?;
+    outer::run(&programs, &options, command).await
+}
+
+fn options(args: ClusterArgs, open: bool) -> Result<Options> {
+    let mut archives = if args.no_images { Vec::new() } else { images::build_all(&cache::root()?.join("images"))? };
+    for image in args.images {
+        archives.push(image.canonicalize().with_context(|| format!("cannot read the image {}", image.display()))?);
+    }
+    Ok(Options {
+        images: archives,
+        scrape_interval: args.scrape_interval,
+        open,
+    })
+}
+
+async fn up(args: ClusterArgs) -> Result<u8> {
+    need::cluster(&need::search_path(), nix::unistd::geteuid().is_root())?;
+    if let Some(cluster) = registry::open_cluster() {
+        println!("the cluster is up already ({})", cluster.dir.display());
+        return Ok(0);
+    }
+    registry::sweep();
+    build::ensure().await?;
+    // Built here, where the person sees it; the background process finds it done.
+    let options = options(args, true)?;
+    let mut arguments = vec!["--no-images".to_owned(), format!("--scrape-interval={}", options.scrape_interval)];
+    arguments.extend(options.images.iter().map(|image| format!("--image={}", image.display())));
+    let cluster = outer::up(&arguments)?;
+    println!("the cluster is up in {}", cluster.dir.display());
+    println!("  testbed kubectl get pods -A    one command of kubectl");
+    println!("  testbed shell                  a shell with KUBECONFIG and PROMETHEUS_URL set");
+    println!("  testbed down                   end it");
+    Ok(0)
+}
+
+/// The work folder of the cluster we are in, else of the one that is up.
+fn current_dir() -> Result<PathBuf> {
+    if let Some(dir) = env::var_os("TESTBED_DIR") {
+        return Ok(PathBuf::from(dir));
+    }
+    let cluster = registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
+    Ok(cluster.dir)
+}
+
+async fn ask(request: &str) -> Result<u8> {
+    control::request(&current_dir()?, request).await?;
+    Ok(0)
+}
+
+/// Runs a command inside the namespaces of the cluster that is up, or right here when this is inside one.
+fn enter(command: &[String]) -> Result<u8> {
+    if env::var_os("TESTBED_DIR").is_some() {
+        return wait_for(Command::new(&command[0]).args(&command[1..]));
+    }
+    let cluster = registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
+    let first = outer::first_process(&cluster).context("the cluster that is up is just ending")?;
+    let here = env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
+    let mut nsenter = Command::new("nsenter");
+    nsenter
+        .args(["-t", &first.to_string(), "-n", "-m", "-p", "--"])
+        .args(["env", "-C"])
+        .arg(here)
+        .args(command)
+        .envs(supervisor::environment(&cluster.dir));
+    wait_for(&mut nsenter)
+}
+
+fn wait_for(command: &mut Command) -> Result<u8> {
+    let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(outer::FAILED))
+}

@@ -1,0 +1,130 @@
+//! What the cluster consists of: each component's command line and configuration file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::images::PAUSE_IMAGE;
+
+/// One process of the cluster.
+#[derive(Clone, Debug)]
+pub struct Component {
+    /// Its name: of the program, of the log, in messages.
+    pub name: &'static str,
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+const ETCD: &str = "--data-dir=@DIR@/etcd --unsafe-no-fsync --listen-client-urls=http://127.0.0.1:2379 \
+    --advertise-client-urls=http://127.0.0.1:2379 --listen-peer-urls=http://127.0.0.1:2380 --log-level=warn";
+
+const API_SERVER: &str = "--etcd-servers=http://127.0.0.1:2379 --bind-address=0.0.0.0 --advertise-address=10.244.0.1 \
+    --secure-port=6443 --cert-dir=@DIR@/pki --service-account-issuer=https://kubernetes.default.svc \
+    --service-account-key-file=@DIR@/pki/sa.pub --service-account-signing-key-file=@DIR@/pki/sa.key \
+    --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=RBAC --token-auth-file=@DIR@/pki/tokens.csv \
+    --allow-privileged=true --kubelet-preferred-address-types=InternalIP";
+
+const CONTROLLERS: &str = "--kubeconfig=@DIR@/kubeconfig --bind-address=127.0.0.1 --cert-dir=@DIR@/pki/controllers \
+    --leader-elect=false --kube-api-qps=500 --kube-api-burst=1000 \
+    --service-account-private-key-file=@DIR@/pki/sa.key --root-ca-file=@DIR@/pki/apiserver.crt";
+
+const SCHEDULER: &str = "--kubeconfig=@DIR@/kubeconfig --bind-address=127.0.0.1 --cert-dir=@DIR@/pki/scheduler \
+    --leader-elect=false --kube-api-qps=500 --kube-api-burst=1000";
+
+// The memory of containers is read as often as Prometheus asks for it.
+const KUBELET: &str = "--config=@DIR@/kubelet.yaml --kubeconfig=@DIR@/kubeconfig --hostname-override=node-1 \
+    --node-ip=10.244.0.1 --root-dir=@DIR@/kubelet --cert-dir=@DIR@/pki/kubelet --housekeeping-interval=2s";
+
+const PROMETHEUS: &str = "--config.file=@DIR@/prometheus.yaml --storage.tsdb.path=@DIR@/prometheus \
+    --storage.tsdb.retention.time=12h --web.listen-address=10.244.0.1:9090 --log.level=warn";
+
+const KWOK: &str = "--kubeconfig=@DIR@/kubeconfig --config=@DIR@/kwok-stages.yaml --manage-all-nodes=false \
+    --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake --node-lease-duration-seconds=40 \
+    --cidr=10.200.0.1/16 --node-ip=10.244.0.1";
+
+/// Every component, and kwok, which is started only on demand.
+#[must_use]
+pub fn all(dir: &Path) -> Vec<Component> {
+    [
+        ("etcd", ETCD),
+        ("kube-apiserver", API_SERVER),
+        ("kube-controller-manager", CONTROLLERS),
+        ("kube-scheduler", SCHEDULER),
+        ("containerd", "-c @DIR@/containerd.toml"),
+        ("kubelet", KUBELET),
+        ("kube-proxy", "--config=@DIR@/kube-proxy.yaml"),
+        ("coredns", "-conf @DIR@/Corefile"),
+        ("prometheus", PROMETHEUS),
+        ("kwok", KWOK),
+    ]
+    .into_iter()
+    .map(|(name, arguments)| Component {
+        name,
+        program: dir.join("bin").join(name),
+        arguments: arguments
+            .split_whitespace()
+            .map(|argument| argument.replace("@DIR@", &dir.to_string_lossy()))
+            .collect(),
+    })
+    .collect()
+}
+
+/// Writes every configuration file and the keys.
+///
+/// # Errors
+/// When the work folder cannot be written.
+pub fn configure(dir: &Path, scrape_interval: &str) -> Result<()> {
+    let token = new_token()?;
+    let cgroup = dir.file_name().context("the work folder has no name")?.to_string_lossy().into_owned();
+    let fill = |template: &str| {
+        template
+            .replace("@DIR@", &dir.to_string_lossy())
+            .replace("@CGROUP@", &cgroup)
+            .replace("@PAUSE@", PAUSE_IMAGE)
+            .replace("@SCRAPE@", scrape_interval)
+            .replace("@TOKEN@", &token)
+    };
+    let files = [
+        ("containerd.toml", include_str!("../../templates/containerd.toml")),
+        ("cni/10-bridge.conflist", include_str!("../../templates/cni.conflist")),
+        ("kubelet.yaml", include_str!("../../templates/kubelet.yaml")),
+        ("kube-proxy.yaml", include_str!("../../templates/kube-proxy.yaml")),
+        ("Corefile", include_str!("../../templates/Corefile")),
+        ("kubeconfig", include_str!("../../templates/kubeconfig.yaml")),
+        ("prometheus.yaml", include_str!("../../templates/prometheus.yaml")),
+        ("services.yaml", include_str!("../../templates/services.yaml")),
+        ("kwok-stages.yaml", include_str!("../../templates/kwok-stages.yaml")),
+    ];
+    for (name, template) in files {
+        fs::write(dir.join(name), fill(template)).with_context(|| format!("cannot write {name}"))?;
+    }
+    fs::write(dir.join("pki/tokens.csv"), format!("{token},admin,admin,\"system:masters\"\n"))?;
+    service_account_keys(&dir.join("pki"))
+}
+
+fn new_token() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow!("the machine gives no random numbers"))?;
+    Ok(hex::encode(bytes))
+}
+
+/// The keys that sign and check the tokens of service accounts.
+fn service_account_keys(pki: &Path) -> Result<()> {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| anyhow!("cannot make a key"))?;
+    let private = key.to_pkcs8v1().map_err(|_| anyhow!("cannot write a key"))?;
+    let public: PublicKeyX509Der = key.public_key().as_der().map_err(|_| anyhow!("cannot write a key"))?;
+    fs::write(pki.join("sa.key"), pem("PRIVATE KEY", private.as_ref()))?;
+    fs::write(pki.join("sa.pub"), pem("PUBLIC KEY", public.as_ref()))?;
+    Ok(())
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der))
+}

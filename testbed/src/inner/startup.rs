@@ -1,0 +1,130 @@
+//! Brings the components up in an order that wastes no time, and waits for each with a deadline that names it.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use super::fleet::Fleet;
+
+/// How long a component may take; a machine that compiles at the same time is slow.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Starts everything and returns when the node is ready and Prometheus answers.
+///
+/// # Errors
+/// When a component is not ready in time; the message names it.
+pub async fn bring_up(fleet: &Fleet, images: &[std::path::PathBuf]) -> Result<()> {
+    for name in ["etcd", "containerd", "kube-apiserver"] {
+        fleet.start(name)?;
+    }
+    tokio::try_join!(control_plane(fleet), images_ready(fleet, images))?;
+    fleet.start("kubelet")?;
+    fleet.start("kube-proxy")?;
+    fleet.start("coredns")?;
+    fleet.start("prometheus")?;
+    let services = fleet.dir().join("services.yaml");
+    let services = services.to_string_lossy();
+    kubectl(fleet.dir(), &["create", "-f", &services]).await.context("cannot create the services of the cluster")?;
+    tokio::try_join!(node_ready(fleet), listens("prometheus", "10.244.0.1:9090"), default_account(fleet))?;
+    Ok(())
+}
+
+async fn control_plane(fleet: &Fleet) -> Result<()> {
+    api_server_ready(fleet).await?;
+    fleet.start("kube-controller-manager")?;
+    fleet.start("kube-scheduler")
+}
+
+/// Waits for the API server to call itself ready.
+///
+/// # Errors
+/// When it does not in time.
+pub async fn api_server_ready(fleet: &Fleet) -> Result<()> {
+    listens("kube-apiserver", "10.244.0.1:6443").await?;
+    until("kube-apiserver", || async { kubectl(fleet.dir(), &["get", "--raw=/readyz"]).await.map(|_| ()) }).await
+}
+
+async fn node_ready(fleet: &Fleet) -> Result<()> {
+    until("kubelet (node-1)", || async {
+        let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+        let ready = kubectl(fleet.dir(), &["get", "node", "node-1", "-o", path]).await?;
+        if ready == "True" { Ok(()) } else { bail!("node-1 is not ready") }
+    })
+    .await
+}
+
+/// Pods are refused before the controllers have made the namespace's account.
+async fn default_account(fleet: &Fleet) -> Result<()> {
+    until("kube-controller-manager (service account `default`)", || async {
+        kubectl(fleet.dir(), &["get", "serviceaccount", "default"]).await.map(|_| ())
+    })
+    .await
+}
+
+async fn images_ready(fleet: &Fleet, images: &[std::path::PathBuf]) -> Result<()> {
+    until("containerd", || async { run(fleet.dir(), "ctr", &["version"]).await.map(|_| ()) }).await?;
+    for image in images {
+        import(fleet.dir(), image).await?;
+    }
+    Ok(())
+}
+
+/// Makes an archive's images known to the node.
+///
+/// # Errors
+/// When containerd refuses it.
+pub async fn import(dir: &Path, image: &Path) -> Result<()> {
+    let file = image.to_string_lossy();
+    run(dir, "ctr", &["-n", "k8s.io", "images", "import", "--local", &file])
+        .await
+        .map(|_| ())
+        .with_context(|| format!("cannot import the image {file}"))
+}
+
+/// Waits until something listens.
+///
+/// # Errors
+/// When nothing does in time.
+pub async fn listens(name: &str, address: &str) -> Result<()> {
+    until(name, || async { Ok(TcpStream::connect(address).await.map(|_| ())?) }).await
+}
+
+async fn until<F: Future<Output = Result<()>>>(what: &str, check: impl Fn() -> F) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let Err(error) = check().await else { return Ok(()) };
+        if started.elapsed() > PATIENCE {
+            bail!("{what} is not ready after {} s: {error:#}", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Runs kubectl as the cluster's administrator.
+///
+/// # Errors
+/// With what it printed, when it fails.
+pub async fn kubectl(dir: &Path, arguments: &[&str]) -> Result<String> {
+    run(dir, "kubectl", arguments).await
+}
+
+async fn run(dir: &Path, program: &str, arguments: &[&str]) -> Result<String> {
+    let command = Command::new(dir.join("bin").join(program))
+        .args(arguments)
+        .env("KUBECONFIG", dir.join("kubeconfig"))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), command)
+        .await
+        .with_context(|| format!("{program} did not end within 60 s"))?
+        .with_context(|| format!("cannot start {program}"))?;
+    if !output.status.success() {
+        bail!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,12 @@
+//! A real Kubernetes in private namespaces, for the demo, the tests and the benches.
+//! For people it is the program `testbed`; for tests the modules [`cluster`] and [`shop`].
+
+pub mod build;
+pub mod cache;
+pub mod cgroup;
+pub mod cli;
+pub mod images;
+pub mod inner;
+pub mod need;
+pub mod outer;
+pub mod registry;
