@@ -1,0 +1,309 @@
+//! From readings to an assessment, whoever judges.
+//!
+//! Role: what is known about a rollout so far, in numbers and sentences. Inputs: readings, lives of pods, the state of
+//! the last evaluation, the policy. Outputs: `Assessment` with the next state. Missing is never bad and never good. Must
+//! never import: other rooms.
+
+mod quantile;
+mod seed;
+mod show;
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{Counters, GaugePoint, PodLife};
+use super::outcome::{Confidence, HealthScore, Reason};
+use super::policy::{Analysis, Scorer};
+use super::signal::Term;
+
+pub use quantile::{quantile_ms, Quantile};
+pub use seed::{score, SeedState};
+
+/// Why there is nothing to read, without anything being broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MissingReason {
+    /// No series matched.
+    NoSeries,
+    /// None of the known request counters exists.
+    NoRequestCounter,
+    /// A request counter exists, but no label carries the status.
+    NoStatusLabel,
+    /// None of the known histograms exists.
+    NoHistogram,
+    /// No container has a memory limit.
+    NoMemoryLimit,
+    /// No pods were asked for.
+    NoPods,
+    /// Series exist, but nothing was counted in this period.
+    NoRequests,
+    /// The guard measures nothing of the kind.
+    NotMeasured,
+}
+
+impl MissingReason {
+    /// The reason as a clause.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::NoSeries => "Prometheus has no such series for these pods",
+            Self::NoRequestCounter => "none of the known request counters exists for these pods",
+            Self::NoStatusLabel => "the request counter has no label that carries the status",
+            Self::NoHistogram => "none of the known response time histograms exists for these pods",
+            Self::NoMemoryLimit => "no container has a memory limit",
+            Self::NoPods => "there are no pods to read",
+            Self::NoRequests => "no requests were counted in this period",
+            Self::NotMeasured => "no signal measures it",
+        }
+    }
+}
+
+impl fmt::Display for MissingReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
+    }
+}
+
+/// A value, or why there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading<T> {
+    /// Read.
+    Value(T),
+    /// Nothing there.
+    Missing(MissingReason),
+    /// Could not be read; the text was redacted by the caller.
+    Errored(String),
+}
+
+impl<T> Reading<T> {
+    /// The value, if there is one.
+    pub const fn value(&self) -> Option<&T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Missing(_) | Self::Errored(_) => None,
+        }
+    }
+
+    /// Why there is no value, as a clause; empty if there is one.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Value(_) => String::new(),
+            Self::Missing(reason) => reason.sentence().to_owned(),
+            Self::Errored(text) => format!("could not be read: {text}"),
+        }
+    }
+}
+
+/// What one signal read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Measured {
+    /// Bad events of all events.
+    Ratio(Counters),
+    /// Buckets; bounds in milliseconds.
+    Histogram(Counters),
+    /// Values that go up and down.
+    Gauge(Vec<GaugePoint>),
+}
+
+/// The reading of one signal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SignalReading {
+    /// The full name, `<signal>` or `<signal>/<term>`.
+    pub name: String,
+    /// The term it feeds.
+    pub term: Option<Term>,
+    /// The resolved query; empty if nothing was resolved.
+    pub query: String,
+    /// What was read.
+    pub reading: Reading<Measured>,
+}
+
+/// Everything read from metrics for one evaluation.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MetricReadings {
+    /// One entry a full signal name.
+    pub signals: Vec<SignalReading>,
+}
+
+impl MetricReadings {
+    /// The first error, if any signal could not be read.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.signals.iter().find_map(|signal| match &signal.reading {
+            Reading::Errored(text) => Some(text.as_str()),
+            Reading::Value(_) | Reading::Missing(_) => None,
+        })
+    }
+}
+
+/// What one evaluation leaves for the next, as JSON in status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "version")]
+pub enum AssessState {
+    /// The seed formula, first version.
+    #[serde(rename = "seed-v1")]
+    Seed(SeedState),
+}
+
+impl AssessState {
+    /// The state of a rollout whose first pod of interest appeared at `start`.
+    #[must_use]
+    pub const fn new(scorer: Scorer, start: Timestamp) -> Self {
+        match scorer {
+            Scorer::Seed => Self::Seed(SeedState { scored_until: start, low_streak: 0, scores: 0, last_points: None, complete: false }),
+        }
+    }
+
+    /// From where the next read has to begin (the reader adds its own look-back).
+    #[must_use]
+    pub const fn since(&self) -> Timestamp {
+        match self {
+            Self::Seed(state) => state.scored_until,
+        }
+    }
+}
+
+/// What is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct AssessInput<'a> {
+    /// When.
+    pub now: Timestamp,
+    /// Pods of both sides.
+    pub lives: &'a [PodLife],
+    /// What was read.
+    pub readings: &'a MetricReadings,
+}
+
+/// What the evaluations so far say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// No score yet.
+    NotYet {
+        /// Why.
+        reason: Reason,
+        /// As a sentence.
+        message: String,
+    },
+    /// The new revision is bad enough to be undone.
+    Harmful,
+    /// Measured in full, and not bad.
+    Fine,
+    /// Not bad as far as measured, but something that was asked for is missing.
+    Unproven {
+        /// Why.
+        reason: Reason,
+        /// As a sentence.
+        message: String,
+    },
+}
+
+/// What a term took off the score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Contribution {
+    /// The term.
+    pub term: Term,
+    /// Percent for errors and memory, milliseconds for latency.
+    pub value: f64,
+    /// Points taken off.
+    pub points: f64,
+}
+
+/// What is said about one signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SignalVerdict {
+    /// It takes nothing off the score.
+    Good,
+    /// It takes points off.
+    Worse,
+    /// It feeds no term.
+    Shown,
+    /// Not enough events.
+    Waiting,
+    /// Nothing there.
+    Missing,
+    /// Could not be read.
+    Errored,
+}
+
+impl SignalVerdict {
+    /// The word for status.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "Good",
+            Self::Worse => "Worse",
+            Self::Shown => "Shown",
+            Self::Waiting => "Waiting",
+            Self::Missing => "Missing",
+            Self::Errored => "Errored",
+        }
+    }
+}
+
+/// One signal as status shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalView {
+    /// Full name.
+    pub name: String,
+    /// The term it feeds.
+    pub term: Option<Term>,
+    /// The word.
+    pub verdict: SignalVerdict,
+    /// The new revision's value with its unit; empty if there is none.
+    pub new: String,
+    /// The old revision's value with its unit; empty if there is none.
+    pub old: String,
+    /// `bad of total` or `total` events of the new revision; empty for gauges.
+    pub counts: String,
+    /// What there is to say.
+    pub message: String,
+    /// The resolved query.
+    pub query: String,
+}
+
+/// The metrics of a decision record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecordMetrics {
+    /// Failed requests in parts per million.
+    pub error_rate_ppm: Option<u64>,
+    /// Memory in whole percent of the limit.
+    pub memory_percent: Option<u64>,
+    /// 95th percentile of response times in whole milliseconds.
+    pub response_time_ms: Option<u64>,
+}
+
+/// The result of an evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assessment {
+    /// What the evaluations so far say.
+    pub standing: Standing,
+    /// The score of the last scored period; absent if this evaluation scored none.
+    pub score: Option<HealthScore>,
+    /// How sure.
+    pub confidence: Option<Confidence>,
+    /// What each term took off.
+    pub contributions: Vec<Contribution>,
+    /// Every signal.
+    pub signals: Vec<SignalView>,
+    /// For the decision record.
+    pub metrics: RecordMetrics,
+    /// Metric, value, comparator and threshold in a sentence.
+    pub reasoning: String,
+    /// The scrape interval seen in the samples.
+    pub scrape: Option<std::time::Duration>,
+    /// For the next evaluation.
+    pub state: AssessState,
+}
+
+/// Judges what was read since the last evaluation.
+#[must_use]
+pub fn assess(scorer: Scorer, state: &AssessState, input: &AssessInput<'_>, analysis: &Analysis) -> Assessment {
+    match (scorer, state) {
+        (Scorer::Seed, AssessState::Seed(state)) => seed::assess(*state, input, analysis),
+    }
+}
+
+#[cfg(test)]
+mod tests;

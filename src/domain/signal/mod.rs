@@ -1,0 +1,329 @@
+//! What a guard measures: named signals, the terms they feed, and what they resolve to.
+//!
+//! Role: selectors as parsed data, presets as tables, queries as text. Inputs: strings of a spec, label sets that
+//! Prometheus listed. Outputs: `Signal`, `Measure`, PromQL. Must never import: other rooms.
+
+mod query;
+mod resolve;
+mod selector;
+
+use std::fmt;
+
+pub use query::{Query, LABEL, PART_AT, PART_BAD, PART_BUCKET, PART_TOTAL, PART_VALUE};
+pub use resolve::{container_memory, discovery_selector, resolve_http_generic, LabelSet, Resolved};
+pub use selector::{Matcher, Operator, Selector, SelectorError};
+
+/// A signal's name: a DNS label, so that it may stand in paths and metric labels.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SignalName(String);
+
+impl SignalName {
+    /// The longest name.
+    pub const MAX: usize = 63;
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// A sentence that says what a name may look like.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let edge = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
+        let bytes = text.as_bytes();
+        if bytes.len() <= Self::MAX && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().copied().all(inner) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!(
+                "a signal's name has 1 to {} lower-case letters, digits and dashes, and neither begins nor ends with a dash",
+                Self::MAX
+            ))
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SignalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A ready-made set of signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Preset {
+    /// Errors and latency from the usual HTTP metrics of client libraries.
+    HttpGeneric,
+    /// Memory of containers against their limits, from cAdvisor.
+    ContainerMemory,
+}
+
+impl Preset {
+    /// Every preset.
+    pub const ALL: &'static [Self] = &[Self::HttpGeneric, Self::ContainerMemory];
+
+    /// The preset as it stands in manifests.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::HttpGeneric => "http-generic",
+            Self::ContainerMemory => "container-memory",
+        }
+    }
+
+    /// Reads a preset.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|preset| preset.as_str() == word)
+    }
+
+    /// The terms its signals feed.
+    #[must_use]
+    pub const fn terms(self) -> &'static [Term] {
+        match self {
+            Self::HttpGeneric => &[Term::Errors, Term::Latency],
+            Self::ContainerMemory => &[Term::Memory],
+        }
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The terms of the seed formula.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Term {
+    /// Failed requests in percent.
+    Errors,
+    /// The 95th percentile of response times.
+    Latency,
+    /// Memory in percent of the limit.
+    Memory,
+}
+
+impl Term {
+    /// Every term.
+    pub const ALL: &'static [Self] = &[Self::Errors, Self::Latency, Self::Memory];
+
+    /// The last segment of a signal's full name that feeds this term.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Errors => "errors",
+            Self::Latency => "latency",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// The term a full signal name feeds, if any.
+    #[must_use]
+    pub fn of(full_name: &str) -> Option<Self> {
+        let last = full_name.rsplit('/').next()?;
+        Self::ALL.iter().copied().find(|term| term.as_str() == last)
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a signal's numbers come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A ready-made set.
+    Preset(Preset),
+    /// Bad events of all events: two counters.
+    Ratio {
+        /// Counter of bad events.
+        bad: Selector,
+        /// Counter of all events.
+        total: Selector,
+    },
+    /// A classic histogram of durations: its `_bucket` series.
+    Histogram {
+        /// The `_bucket` series.
+        buckets: Selector,
+    },
+    /// A gauge.
+    Gauge {
+        /// The gauge.
+        selector: Selector,
+    },
+}
+
+/// One thing a guard measures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signal {
+    /// Its name.
+    pub name: SignalName,
+    /// Its source.
+    pub source: Source,
+}
+
+impl Signal {
+    /// The full names this signal yields, `<name>/<term>` for presets.
+    #[must_use]
+    pub fn full_names(&self) -> Vec<String> {
+        match &self.source {
+            Source::Preset(preset) => preset.terms().iter().map(|term| format!("{}/{term}", self.name)).collect(),
+            _ => vec![self.name.to_string()],
+        }
+    }
+
+    /// Whether the source can give what the name promises.
+    ///
+    /// # Errors
+    /// A sentence that names the source this term needs.
+    pub fn check(&self) -> Result<(), String> {
+        let term = Term::of(self.name.as_str());
+        let needs = match (&self.source, term) {
+            (Source::Preset(_), _)
+            | (_, None)
+            | (Source::Ratio { .. }, Some(Term::Errors))
+            | (Source::Histogram { .. }, Some(Term::Latency))
+            | (Source::Gauge { .. }, Some(Term::Memory)) => return Ok(()),
+            (_, Some(Term::Errors)) => "ratio",
+            (_, Some(Term::Latency)) => "histogram",
+            (_, Some(Term::Memory)) => "gauge",
+        };
+        Err(format!("a signal named {} needs a {needs}; rename it to have it shown without feeding the score", self.name))
+    }
+
+    /// What this signal is, when no question to Prometheus is needed for that.
+    #[must_use]
+    pub fn measure(&self) -> Option<Measure> {
+        match &self.source {
+            Source::Preset(Preset::HttpGeneric) => None,
+            Source::Preset(Preset::ContainerMemory) => Some(container_memory()),
+            Source::Ratio { bad, total } => Some(Measure::Ratio { bad: bad.clone(), total: total.clone() }),
+            Source::Histogram { buckets } => {
+                Some(Measure::Histogram { buckets: buckets.clone(), unit: Unit::of(buckets.name().unwrap_or_default()) })
+            }
+            Source::Gauge { selector } => Some(Measure::Gauge { selector: selector.clone(), by: GaugeBy::Pod }),
+        }
+    }
+}
+
+/// The unit of a histogram's boundaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unit {
+    /// Seconds, as Prometheus recommends.
+    Seconds,
+    /// Milliseconds, as older libraries write.
+    Milliseconds,
+}
+
+impl Unit {
+    /// Read from the metric's name; seconds unless it says otherwise.
+    #[must_use]
+    pub fn of(metric: &str) -> Self {
+        let stem = metric.strip_suffix("_bucket").unwrap_or(metric);
+        let milliseconds = ["_milliseconds", "_millis", "_ms"].iter().any(|suffix| stem.ends_with(suffix));
+        if milliseconds { Self::Milliseconds } else { Self::Seconds }
+    }
+
+    /// Milliseconds of one unit.
+    #[must_use]
+    pub const fn milliseconds(self) -> f64 {
+        match self {
+            Self::Seconds => 1000.0,
+            Self::Milliseconds => 1.0,
+        }
+    }
+}
+
+/// What a gauge is grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GaugeBy {
+    /// One value a container (the highest, where a restarted container has two).
+    Container,
+    /// One value a pod (summed).
+    Pod,
+}
+
+/// What a signal resolves to: what is asked of Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Measure {
+    /// Two counters.
+    Ratio {
+        /// Counter of bad events.
+        bad: Selector,
+        /// Counter of all events.
+        total: Selector,
+    },
+    /// Cumulative bucket counters.
+    Histogram {
+        /// The `_bucket` series.
+        buckets: Selector,
+        /// Unit of the boundaries.
+        unit: Unit,
+    },
+    /// Values that go up and down.
+    Gauge {
+        /// The gauge.
+        selector: Selector,
+        /// What it is grouped by.
+        by: GaugeBy,
+    },
+}
+
+impl Measure {
+    /// Canonical text; guards whose measures have the same text share queries.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Ratio { bad, total } => format!("ratio {bad} of {total}"),
+            Self::Histogram { buckets, unit } => format!("histogram {buckets} in {unit:?}"),
+            Self::Gauge { selector, by } => format!("gauge {selector} by {by:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_dns_labels() {
+        assert!(SignalName::parse("http-2").is_ok());
+        for bad in ["", "-a", "a-", "A", "a_b", "a/b", "ü", &"a".repeat(64)] {
+            assert!(SignalName::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_segment_names_the_term() {
+        assert_eq!(Term::of("web/errors"), Some(Term::Errors));
+        assert_eq!(Term::of("memory"), Some(Term::Memory));
+        assert_eq!(Term::of("web/errors/x"), None);
+        assert_eq!(Term::of("my-errors"), None);
+    }
+
+    #[test]
+    fn a_term_needs_its_kind_of_source() {
+        let gauge = Source::Gauge { selector: Selector::parse("up").unwrap() };
+        let signal = Signal { name: SignalName::parse("errors").unwrap(), source: gauge };
+        assert!(signal.check().unwrap_err().contains("needs a ratio"));
+    }
+
+    #[test]
+    fn units_are_read_from_metric_names() {
+        assert_eq!(Unit::of("request_duration_milliseconds_bucket"), Unit::Milliseconds);
+        assert_eq!(Unit::of("http_request_duration_seconds_bucket"), Unit::Seconds);
+    }
+
+    #[test]
+    fn presets_read_back() {
+        for preset in Preset::ALL {
+            assert_eq!(Preset::parse(preset.as_str()), Some(*preset));
+        }
+    }
+}
