@@ -225,8 +225,12 @@ impl<'a> Case<'a> {
             self.remembered.workload = None;
             return Ok(None);
         };
+        // While nothing goes on, only the spec matters; status churn buys no read.
+        let busy = self.progress.undo.is_some()
+            || self.progress.current.as_ref().is_none_or(|current| current.stage.is_judging());
         if let Some((version, workload)) = &self.remembered.workload
-            && *version == seen.version
+            && (*version == seen.version || (!busy && workload.generation == seen.generation && !workload.owns_template))
+            && workload.uid == seen.uid
             // The ReplicaSet of a new template appears without a change of the Deployment's own.
             && workload.current.is_some()
         {
@@ -269,7 +273,7 @@ impl<'a> Case<'a> {
         progress::write_current(&mut self.draft, current, workload);
         self.draft.next_evaluation = None;
         let healthy = condition::find(&self.draft.conditions, Type::Healthy).and_then(|c| Reason::parse(&c.reason));
-        let covered = [Reason::Suspended, Reason::TargetNotFound, Reason::UnknownClass, Reason::InvalidSpec, Reason::TargetAlreadyGuarded, Reason::ScaledToZero];
+        let covered = [Reason::Suspended, Reason::TargetNotFound, Reason::UnknownClass, Reason::InvalidSpec, Reason::TargetAlreadyGuarded, Reason::ScaledToZero, Reason::WorkloadPaused];
         if healthy.is_none_or(|reason| covered.contains(&reason)) {
             self.uncover(current);
         }
@@ -309,6 +313,8 @@ impl<'a> Case<'a> {
         self.draft.health_score = None;
         self.draft.signals.clear();
         self.draft.analysis = None;
+        self.remembered.evaluated = None;
+        self.remembered.scored = None;
         self.observe_condition(Type::RolledBack, false, Reason::NoRollback, "the current revision was not put here by an undo");
     }
 
@@ -324,7 +330,8 @@ impl<'a> Case<'a> {
         self.ctx.failures.clear(&self.key);
         self.remembered.status.next_evaluation = wake.map(time_ms);
         self.ctx.memory.keep(&self.key, self.remembered);
-        Ok(requeue(wake, self.now))
+        // Counted from the end of this look: it may have waited for a slow Prometheus.
+        Ok(requeue(wake, self.ctx.now()))
     }
 
     /// Writes the status now, because something must not happen before it stands.
@@ -346,10 +353,10 @@ impl<'a> Case<'a> {
             status::apply(&api, &self.key.name, &self.draft, status::MANAGER).await?;
             self.remembered.written = Some(self.now);
         }
-        let state = |status: &DeploymentGuardStatus| {
-            status.current.as_ref().and_then(|current| Stage::parse(&current.state)).map(Stage::as_str)
-        };
-        self.ctx.metrics.guard_state(state(&self.remembered.status), state(&self.draft));
+        let current = self.draft.current.as_ref();
+        let state = current.and_then(|current| Stage::parse(&current.state)).map(Stage::as_str);
+        self.ctx.metrics.guard_state(self.remembered.counted_as, state);
+        self.remembered.counted_as = state;
         self.remembered.status = self.draft.clone();
         Ok(())
     }

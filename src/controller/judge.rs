@@ -97,8 +97,14 @@ async fn read(
     lives: &[PodLife],
     state: &AssessState,
 ) -> MetricReadings {
-    let Some(source) = case.ctx.sources.get(&class.name_any()) else {
-        return MetricReadings::unreadable(&policy.signals, "the class's Prometheus cannot be used; see kubectl get gclass");
+    let name = class.name_any();
+    let source = match case.ctx.sources.get(&name) {
+        Some(source) => source,
+        // The class was not looked at yet.
+        None => match case.ctx.sources.ensure(&name, &class.spec.prometheus).await {
+            Ok(source) => source,
+            Err(error) => return MetricReadings::unreadable(&policy.signals, &format!("GuardClass {name}: {error}")),
+        },
     };
     let request = ReadRequest {
         signals: policy.signals.clone(),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::api::status::DeploymentGuardStatus;
 use crate::domain::assess::Assessment;
-use crate::domain::plan::{Changes, Stage};
+use crate::domain::plan::Changes;
 use crate::domain::rollout::Workload;
 use crate::observe::pods::WorkloadKey;
 use crate::telemetry::metrics::Metrics;
@@ -42,6 +42,8 @@ pub struct Remembered {
     pub evaluated: Option<(String, Assessment)>,
     /// The last evaluation that gave a score.
     pub scored: Option<(String, Assessment)>,
+    /// The state under which the guard is counted in the metrics.
+    pub counted_as: Option<&'static str>,
     /// The scrape interval seen in the samples.
     pub scrape: Option<Duration>,
 }
@@ -131,8 +133,7 @@ impl Memory {
         }
         inner.by_target.retain(|_, guards| !guards.is_empty());
         if let Some(entry) = inner.guards.remove(key) {
-            let state = entry.remembered.status.current.and_then(|current| Stage::parse(&current.state));
-            metrics.guard_state(state.map(Stage::as_str), None);
+            metrics.guard_state(entry.remembered.counted_as, None);
         }
         metrics.forget(&key.namespace, &key.name);
         // They stood aside and must look again.

@@ -47,7 +47,7 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
     restore::give_back(case, &workload).await;
     // decide what this look is about (no client)
     match plan::situation(&case.progress, &workload, &pods, case.now) {
-        Situation::TemplatePending => case.wake_in(Duration::from_millis(500)),
+        Situation::TemplatePending => case.wake_in(Duration::from_secs(2)),
         Situation::Idle(reason, message) => case.idle(reason, &message),
         Situation::Adopted(current) => case.adopt(&current, &workload),
         Situation::Settled(current) => case.settled(&current, &workload),

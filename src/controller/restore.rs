@@ -11,8 +11,8 @@ use super::progress;
 use crate::act::{GiveBack, UndoOutcome};
 use crate::api::condition::{Truth, Type};
 use crate::domain::outcome::{ActionTaken, Reason};
-use crate::domain::plan::{self, Current, PendingUndo, Stage};
-use crate::domain::policy::Policy;
+use crate::domain::plan::{Current, PendingUndo, Stage};
+use crate::domain::policy::{Mode, Policy};
 use crate::domain::rollout::{PodFact, Workload};
 use crate::domain::undo::{self, UndoRequest, VerifyOutcome, VerifyState};
 use crate::record::events::EventReason;
@@ -45,6 +45,12 @@ pub async fn carry_out(
     workload: &Workload,
     undo: PendingUndo,
 ) -> Result<(), Error> {
+    if case.guard.spec.suspend || policy.mode < Mode::Enforce {
+        // The intent is older than the user's wish.
+        let why = "the guard was suspended, or may no longer act";
+        not_done(case, &undo, Reason::SuppressedByMode, EventReason::RollbackSkipped, why);
+        return Ok(());
+    }
     progress::write_undo(&mut case.draft, Some(&undo));
     let message = format!("rolling back from revision {} to {}", undo.from, undo.to);
     case.observe_condition(Type::Reconciling, true, Reason::RollbackStarted, &message);

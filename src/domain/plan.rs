@@ -183,7 +183,12 @@ pub enum Situation {
 #[must_use]
 pub fn situation(progress: &Progress, workload: &Workload, pods: &[PodFact], now: Timestamp) -> Situation {
     let Some(revision) = workload.current.as_ref() else {
-        return Situation::TemplatePending;
+        // A paused Deployment makes no ReplicaSet of a new template until it is resumed.
+        return if workload.paused {
+            Situation::Idle(Reason::WorkloadPaused, "the Deployment is paused; resume it with kubectl rollout resume".into())
+        } else {
+            Situation::TemplatePending
+        };
     };
     let known = progress.workload_uid.as_deref() == Some(&*workload.uid);
     if let Some(undo) = progress.undo.as_ref().filter(|undo| *undo.workload_uid == *workload.uid) {

@@ -1,0 +1,100 @@
+//! What a guard's status says, read as a person would.
+
+use serde_json::Value;
+
+/// A guard as read from the cluster.
+pub struct Guard(pub Value);
+
+impl Guard {
+    /// A condition's status, reason and message.
+    pub fn condition(&self, type_: &str) -> (&str, &str, &str) {
+        let conditions = self.0["status"]["conditions"].as_array();
+        let found = conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == type_);
+        let text = |field: &str| {
+            found
+                .and_then(|condition| condition[field].as_str())
+                .unwrap_or("")
+        };
+        (text("status"), text("reason"), text("message"))
+    }
+
+    /// The current revision.
+    pub fn revision(&self) -> &str {
+        self.0["status"]["current"]["revision"]
+            .as_str()
+            .unwrap_or("")
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> &str {
+        self.0["status"]["current"]["state"].as_str().unwrap_or("")
+    }
+
+    /// The last decision.
+    pub fn decision(&self) -> &Value {
+        &self.0["status"]["lastDecision"]
+    }
+
+    /// A field of the last decision as text.
+    pub fn decided(&self, field: &str) -> &str {
+        self.decision()[field].as_str().unwrap_or("")
+    }
+
+    /// One line about the state now, for the live narration.
+    pub fn line(&self) -> String {
+        let (healthy, reason, message) = self.condition("Healthy");
+        format!("Healthy={healthy} ({reason}): {message}")
+    }
+
+    /// The decision as a person reads it.
+    pub fn explain(&self) -> String {
+        let decision = self.decision();
+        let text = |field: &str| decision[field].as_str().unwrap_or("-").to_owned();
+        let number = |field: &str| {
+            decision[field]
+                .as_i64()
+                .map_or("none".into(), |value| value.to_string())
+        };
+        let mut lines = vec![
+            format!(
+                "{} by {} at {}",
+                text("decision"),
+                text("decider"),
+                text("time")
+            ),
+            format!(
+                "health score {} of 100, confidence {} %",
+                number("healthScore"),
+                number("confidence")
+            ),
+            format!("why: {}", text("reasoning")),
+        ];
+        for part in decision["contributions"].as_array().into_iter().flatten() {
+            let hundredths = part["pointsHundredths"].as_i64().unwrap_or_default();
+            lines.push(format!(
+                "  {:8} {:>10}   -{}.{:02} points",
+                part["term"].as_str().unwrap_or_default(),
+                part["value"].as_str().unwrap_or_default(),
+                hundredths / 100,
+                hundredths % 100
+            ));
+        }
+        lines.push(format!(
+            "judged revision {}, to go back to {}",
+            text("fromRevision"),
+            text("toRevision")
+        ));
+        lines.push(format!(
+            "done: {} {}",
+            text("action"),
+            decision["actionReason"].as_str().unwrap_or("")
+        ));
+        for (name, value) in decision["durations"].as_object().into_iter().flatten() {
+            lines.push(format!("  {name}: {}", value.as_str().unwrap_or_default()));
+        }
+        lines.iter().map(|line| format!("    {line}\n")).collect()
+    }
+}
