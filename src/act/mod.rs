@@ -4,7 +4,11 @@
 //! became of it. Must never import: other rooms than `domain` and `api`.
 
 mod error;
+mod server;
 mod undo;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::ActError;
 pub use undo::{Act, GiveBack, UndoOutcome};

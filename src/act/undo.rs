@@ -7,20 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use serde_json::Value;
 
+use super::server::{Refusal, Server, Written, failed};
 use super::{ActError, Fence};
 use crate::domain::policy::Target;
 use crate::domain::redact::{Redacted, Redactor};
 use crate::domain::rollout::RevisionHash;
-use crate::domain::undo::{Gone, UndoRequest};
+use crate::domain::undo::{
+    Gone, Meaning, UndoPatch, UndoPlan, UndoRequest, classify_answer, find_revision, owns_template, plan_hand_back,
+    plan_undo,
+};
 
 /// The hand of the operator.
 #[derive(Clone)]
 pub struct Act {
-    client: Client,
-    redactor: Arc<Redactor>,
-    /// The longest wait for one answer.
-    call_time_out: Duration,
+    server: Server,
 }
 
 /// What became of the hand-back of field ownership.
@@ -78,11 +80,23 @@ pub enum UndoOutcome {
     },
 }
 
+/// How often a dry run or a patch that lost a race is planned and sent again.
+const TRIES: u32 = 3;
+
+/// How often the hand-back is tried: it competes with everybody who writes managed fields.
+const GIVE_BACK_TRIES: u32 = 5;
+
+/// What one attempt came to.
+enum Attempt {
+    Finished(UndoOutcome),
+    Again(Refusal),
+}
+
 impl Act {
     /// A hand that waits at most `call_time_out` for one answer.
     #[must_use]
     pub fn new(client: Client, redactor: Arc<Redactor>, call_time_out: Duration) -> Self {
-        Self { client, redactor, call_time_out }
+        Self { server: Server::new(client, redactor, call_time_out) }
     }
 
     /// Carries out an undo: dry run, patch, hand-back of ownership. Safe to repeat: a decision acts at most once.
@@ -90,8 +104,22 @@ impl Act {
     /// # Errors
     /// When the API server cannot be asked, or leadership is lost before a write.
     pub async fn undo(&self, request: &UndoRequest, fence: Fence<'_>) -> Result<UndoOutcome, ActError> {
-        let _ = (request, fence, &self.client, &self.redactor, self.call_time_out);
-        Ok(UndoOutcome::AlreadyCurrent)
+        let mut last = None;
+        for _ in 0..TRIES {
+            match self.attempt(request, fence).await? {
+                Attempt::Finished(outcome) => {
+                    if matches!(outcome, UndoOutcome::Patched { .. } | UndoOutcome::AlreadyDone { .. }) {
+                        self.give_back_at_once(request, fence).await;
+                    }
+                    return Ok(outcome);
+                }
+                Attempt::Again(refusal) => last = Some(refusal),
+            }
+        }
+        match last {
+            Some(refusal) => Ok(UndoOutcome::Failed { message: refusal.message }),
+            None => Err(ActError::Conflict { step: "the undo", tries: TRIES }),
+        }
     }
 
     /// Hands back what our undo owns of the template. Call it whenever `Workload::owns_template`.
@@ -104,7 +132,100 @@ impl Act {
         target: &Target,
         fence: Fence<'_>,
     ) -> Result<GiveBack, ActError> {
-        let _ = (namespace, target, fence);
-        Ok(GiveBack::NothingToDo)
+        const STEP: &str = "the hand-back";
+        for _ in 0..GIVE_BACK_TRIES {
+            let Some(workload) = self.server.workload(namespace, target).await? else { return Ok(GiveBack::Gone) };
+            if !owns_template(&workload) {
+                return Ok(GiveBack::NothingToDo);
+            }
+            let Some(plan) = plan_hand_back(&workload) else { return Ok(GiveBack::NobodyToGiveTo) };
+            check(fence, STEP)?;
+            match self.server.patch(STEP, namespace, target, &plan.operations, false).await? {
+                Written::Object(_) => return Ok(GiveBack::Moved { to: plan.to }),
+                Written::Refused(refusal) if matches!(refusal.answer.code, 404 | 409 | 422) => {}
+                Written::Refused(refusal) => return Err(failed(STEP, refusal)),
+            }
+        }
+        Err(ActError::Conflict { step: STEP, tries: GIVE_BACK_TRIES })
     }
+
+    async fn attempt(&self, request: &UndoRequest, fence: Fence<'_>) -> Result<Attempt, ActError> {
+        let Some(workload) = self.server.workload(&request.namespace, &request.target).await? else {
+            return Ok(Attempt::Finished(UndoOutcome::Gone(Gone::Absent)));
+        };
+        let revisions = self.server.revisions(&request.namespace, &request.target, &workload).await?;
+        let patch = match plan_undo(request, &workload, &revisions)? {
+            UndoPlan::Patch(patch) => patch,
+            UndoPlan::AlreadyDone => return Ok(Attempt::Finished(already_done(&workload))),
+            UndoPlan::Superseded => return Ok(Attempt::Finished(UndoOutcome::Superseded)),
+            UndoPlan::Paused => return Ok(Attempt::Finished(UndoOutcome::Paused)),
+            UndoPlan::AlreadyCurrent => return Ok(Attempt::Finished(UndoOutcome::AlreadyCurrent)),
+            UndoPlan::TargetGone(gone) => return Ok(Attempt::Finished(UndoOutcome::Gone(gone))),
+            UndoPlan::NothingToGoBackTo => return Ok(Attempt::Finished(UndoOutcome::NothingToGoBackTo)),
+        };
+        // A dry run writes nothing, but a policy may count it: it is fenced like a write.
+        for (step, dry_run) in [("the dry run of the undo", true), ("the undo", false)] {
+            check(fence, step)?;
+            let written =
+                self.server.patch(step, &request.namespace, &request.target, &patch.operations, dry_run).await?;
+            match written {
+                Written::Object(_) if dry_run => {}
+                Written::Object(object) => {
+                    return Ok(Attempt::Finished(UndoOutcome::Patched {
+                        generation: generation(&object),
+                        revision: object
+                            .pointer("/spec/template")
+                            .and_then(|template| find_revision(template, &revisions)),
+                        only_in_good: patch.only_in_good,
+                    }));
+                }
+                Written::Refused(refusal) => return self.refused(request, &patch, refusal).await,
+            }
+        }
+        Err(ActError::Conflict { step: "the undo", tries: 1 })
+    }
+
+    /// Reads again to find out what a refusal meant.
+    async fn refused(
+        &self,
+        request: &UndoRequest,
+        sent: &UndoPatch,
+        refusal: Refusal,
+    ) -> Result<Attempt, ActError> {
+        let fresh = self.server.workload(&request.namespace, &request.target).await?;
+        let outcome = match classify_answer(&refusal.answer, request, sent, fresh.as_ref())? {
+            Meaning::AlreadyDone => fresh.as_ref().map_or(UndoOutcome::Gone(Gone::Absent), already_done),
+            Meaning::Superseded => UndoOutcome::Superseded,
+            Meaning::Paused => UndoOutcome::Paused,
+            Meaning::Gone(gone) => UndoOutcome::Gone(gone),
+            Meaning::Retry => return Ok(Attempt::Again(refusal)),
+            Meaning::AdmissionRejected => UndoOutcome::AdmissionRejected { message: refusal.message },
+            Meaning::Failed => UndoOutcome::Failed { message: refusal.message },
+        };
+        Ok(Attempt::Finished(outcome))
+    }
+
+    /// The undo stands whatever becomes of this; reconcile hands back later what is left.
+    async fn give_back_at_once(&self, request: &UndoRequest, fence: Fence<'_>) {
+        if let Err(error) = self.give_back(&request.namespace, &request.target, fence).await {
+            tracing::warn!(
+                %error,
+                category = error.category(),
+                decision = request.decision_id,
+                "ownership of the template was not handed back yet"
+            );
+        }
+    }
+}
+
+fn check(fence: Fence<'_>, step: &'static str) -> Result<(), ActError> {
+    if fence() { Ok(()) } else { Err(ActError::FenceLost { step }) }
+}
+
+fn generation(object: &Value) -> i64 {
+    object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0)
+}
+
+fn already_done(object: &Value) -> UndoOutcome {
+    UndoOutcome::AlreadyDone { generation: generation(object) }
 }

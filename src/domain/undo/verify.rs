@@ -67,27 +67,26 @@ pub fn verify(
         return VerifyOutcome::Superseded;
     }
     // A read from before the patch says nothing about what came after it.
-    let stale = state.generation.is_some_and(|generation| workload.generation < generation);
+    let behind = state.generation.is_some_and(|generation| workload.generation < generation);
     let pushed = workload.current.as_ref().is_some_and(|current| *current != state.revision);
-    if pushed && !stale {
+    if pushed && !behind {
         return VerifyOutcome::Superseded;
     }
-    let (why, until) = match missing(state, workload, pods, stale) {
-        Some(why) => (why, deadline),
-        None => {
-            let steady = steady_from(state, workload, pods);
-            if now >= steady {
-                return VerifyOutcome::Succeeded;
-            }
-            ("every pod is Ready and has to stay so".to_owned(), steady.min(deadline))
+    let (why, until) = if let Some(why) = missing(state, workload, pods, behind) {
+        (why, deadline)
+    } else {
+        let steady = steady_from(state, workload, pods);
+        if now >= steady {
+            return VerifyOutcome::Succeeded;
         }
+        ("every pod is Ready and has to stay so".to_owned(), steady.min(deadline))
     };
     if now >= deadline { VerifyOutcome::TimedOut { why } } else { VerifyOutcome::Waiting { why, until } }
 }
 
 /// What is not as wanted yet, apart from time.
-fn missing(state: &VerifyState, workload: &Workload, pods: &[PodFact], stale: bool) -> Option<String> {
-    if stale {
+fn missing(state: &VerifyState, workload: &Workload, pods: &[PodFact], behind: bool) -> Option<String> {
+    if behind {
         return Some("the patch was not seen in the cache yet".to_owned());
     }
     if workload.current.is_none() {

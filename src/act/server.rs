@@ -1,0 +1,163 @@
+//! Raw calls to the API server, each with a time-out.
+//!
+//! Role: GET, LIST and PATCH as JSON text, so that nothing newer than our bindings is lost. Inputs: a target. Outputs:
+//! JSON, a refusal (data), or an error. Must never import: typed workload structs. kube's own `request` logs a body that
+//! it cannot parse, which may hold env values; ours does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube::core::params::{GetParams, ListParams, Patch, PatchParams};
+use kube::core::{Request, Status};
+use serde_json::Value;
+
+use super::ActError;
+use crate::domain::managers;
+use crate::domain::policy::{Kind, Target};
+use crate::domain::redact::{Redacted, Redactor, SERVER_MESSAGE};
+use crate::domain::undo::Answer;
+
+/// A refusal: its machine-readable part and what may be shown of the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) answer: Answer,
+    pub(super) message: Redacted,
+}
+
+/// What a write came to.
+pub(super) enum Written {
+    Object(Value),
+    Refused(Refusal),
+}
+
+/// One API server, spoken to in JSON.
+#[derive(Clone)]
+pub(super) struct Server {
+    client: Client,
+    redactor: Arc<Redactor>,
+    time_out: Duration,
+}
+
+impl Server {
+    pub(super) fn new(client: Client, redactor: Arc<Redactor>, time_out: Duration) -> Self {
+        Self { client, redactor, time_out }
+    }
+
+    /// Reads the workload itself, never a cache; `None` when it does not exist.
+    pub(super) async fn workload(&self, namespace: &str, target: &Target) -> Result<Option<Value>, ActError> {
+        const STEP: &str = "reading the workload";
+        let request = Request::new(path(namespace, resource(target.kind)))
+            .get(&target.name, &GetParams::default())
+            .map_err(|error| self.transport(STEP, &error))?;
+        match self.send(STEP, self.client.request_text(request)).await? {
+            Written::Object(object) => Ok(Some(object)),
+            Written::Refused(refusal) if refusal.answer.code == 404 => Ok(None),
+            Written::Refused(refusal) => Err(failed(STEP, refusal)),
+        }
+    }
+
+    /// Reads the objects that hold the workload's revisions. The domain keeps those that it controls.
+    pub(super) async fn revisions(
+        &self,
+        namespace: &str,
+        target: &Target,
+        workload: &Value,
+    ) -> Result<Vec<Value>, ActError> {
+        const STEP: &str = "reading the revisions";
+        let params = selector(workload).map_or_else(ListParams::default, |labels| ListParams::default().labels(&labels));
+        let Kind::Deployment = target.kind;
+        let request = Request::new(path(namespace, "replicasets"))
+            .list(&params)
+            .map_err(|error| self.transport(STEP, &error))?;
+        match self.send(STEP, self.client.request_text(request)).await? {
+            Written::Object(mut list) => Ok(match list.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => items,
+                _ => Vec::new(),
+            }),
+            Written::Refused(refusal) => Err(failed(STEP, refusal)),
+        }
+    }
+
+    /// Sends a JSON Patch as our undo manager.
+    pub(super) async fn patch(
+        &self,
+        step: &'static str,
+        namespace: &str,
+        target: &Target,
+        operations: &Value,
+        dry_run: bool,
+    ) -> Result<Written, ActError> {
+        let patch: json_patch::Patch =
+            serde_json::from_value(operations.clone()).map_err(|error| self.transport(step, &error))?;
+        let params = PatchParams { dry_run, field_manager: Some(managers::UNDO.to_owned()), ..PatchParams::default() };
+        let request = Request::new(path(namespace, resource(target.kind)))
+            .patch(&target.name, &params, &Patch::<()>::Json(patch))
+            .map_err(|error| self.transport(step, &error))?;
+        self.send(step, self.client.request_text(request)).await
+    }
+
+    async fn send(
+        &self,
+        step: &'static str,
+        call: impl Future<Output = Result<String, kube::Error>>,
+    ) -> Result<Written, ActError> {
+        let answer = tokio::time::timeout(self.time_out, call).await;
+        match answer {
+            Err(_) => Err(ActError::TimedOut { step }),
+            Ok(Ok(text)) => {
+                serde_json::from_str(&text).map(Written::Object).map_err(|error| self.transport(step, &error))
+            }
+            Ok(Err(kube::Error::Api(status))) => {
+                let refusal = self.refusal(&status);
+                if is_refusal(refusal.answer.code) { Ok(Written::Refused(refusal)) } else { Err(failed(step, refusal)) }
+            }
+            Ok(Err(error)) => Err(self.transport(step, &error)),
+        }
+    }
+
+    fn refusal(&self, status: &Status) -> Refusal {
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        Refusal {
+            answer: Answer {
+                code: status.code,
+                reason: status.reason.clone(),
+                cause_fields: causes.clone().map(|cause| cause.field.clone()).collect(),
+                cause_reasons: causes.map(|cause| cause.reason.clone()).collect(),
+            },
+            message: self.redactor.redact(&status.message, SERVER_MESSAGE),
+        }
+    }
+
+    fn transport(&self, step: &'static str, error: &dyn std::error::Error) -> ActError {
+        ActError::Transport { step, message: self.redactor.redact(&error.to_string(), SERVER_MESSAGE) }
+    }
+}
+
+/// A refusal as an error, for reads and for codes that say nothing about the object.
+pub(super) fn failed(step: &'static str, refusal: Refusal) -> ActError {
+    ActError::Api { step, code: refusal.answer.code, message: refusal.message }
+}
+
+/// Codes that speak about the object or the rules; not about load, time or who we are.
+fn is_refusal(code: u16) -> bool {
+    (400..500).contains(&code) && !matches!(code, 401 | 408 | 429)
+}
+
+fn path(namespace: &str, resource: &str) -> String {
+    format!("/apis/apps/v1/namespaces/{namespace}/{resource}")
+}
+
+const fn resource(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Deployment => "deployments",
+    }
+}
+
+/// The `matchLabels` of the workload; expressions only narrow further, and the owner decides anyway.
+fn selector(workload: &Value) -> Option<String> {
+    let labels = workload.pointer("/spec/selector/matchLabels")?.as_object()?;
+    let pairs: Option<Vec<String>> =
+        labels.iter().map(|(key, value)| value.as_str().map(|value| format!("{key}={value}"))).collect();
+    pairs.filter(|pairs| !pairs.is_empty()).map(|pairs| pairs.join(","))
+}
