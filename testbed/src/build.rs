@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{cache, need};
 
@@ -110,7 +111,9 @@ impl Module {
     }
 
     fn is_complete(&self, folder: &Path) -> bool {
-        self.programs.iter().all(|program| folder.join(program).is_file())
+        self.programs
+            .iter()
+            .all(|program| folder.join(program).is_file())
     }
 
     /// The finished folder for this Go version, or for any when Go is not installed.
@@ -145,8 +148,12 @@ fn go_version(go: &Path) -> Option<String> {
     if let Some(version) = text.as_deref().and_then(|text| text.lines().next()) {
         return Some(version.trim().to_owned());
     }
-    let output = std::process::Command::new(go).args(["env", "GOVERSION"]).output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|version| !version.is_empty())
+    let output = std::process::Command::new(go)
+        .args(["env", "GOVERSION"])
+        .output()
+        .ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .filter(|version| !version.is_empty())
 }
 
 /// Every program of the cluster, built now if it is not in the cache.
@@ -162,8 +169,16 @@ pub async fn ensure() -> Result<Vec<Program>> {
     let mut found = locate(&root, version.as_deref());
     if found.is_none() {
         let go = go?;
-        let version = version.with_context(|| format!("cannot tell the version of {}", go.display()))?;
-        build_missing(&root, &go, &version).await?;
+        let version =
+            version.with_context(|| format!("cannot tell the version of {}", go.display()))?;
+        let mut terminations = signal(SignalKind::terminate())?;
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        // Dropping the build ends Go with it.
+        tokio::select! {
+            built = build_missing(&root, &go, &version) => built?,
+            _ = terminations.recv() => bail!("the build was stopped, the next one goes on where it was"),
+            _ = interrupts.recv() => bail!("the build was stopped, the next one goes on where it was"),
+        }
         found = locate(&root, Some(&version));
     }
     found.context("the cache was emptied while the testbed was built, run it again")
@@ -174,7 +189,11 @@ fn locate(root: &Path, go: Option<&str>) -> Option<Vec<Program>> {
     for module in &MODULES {
         let folder = module.find(root, go)?;
         programs.extend(module.programs.iter().map(|program| Program {
-            name: if *program == "server" { "etcd" } else { program },
+            name: if *program == "server" {
+                "etcd"
+            } else {
+                program
+            },
             file: folder.join(program),
         }));
     }
@@ -185,19 +204,35 @@ async fn build_missing(root: &Path, go: &Path, version: &str) -> Result<()> {
     let _lock = lock(root).await?;
     let started = Instant::now();
     remove_unfinished(root);
-    let missing: Vec<&Module> = MODULES.iter().filter(|module| module.find(root, Some(version)).is_none()).collect();
+    let missing: Vec<&Module> = MODULES
+        .iter()
+        .filter(|module| module.find(root, Some(version)).is_none())
+        .collect();
     for (index, module) in missing.iter().enumerate() {
-        eprintln!("[{}/{}] {}: building with {version}", index + 1, missing.len(), module.name);
+        eprintln!(
+            "[{}/{}] {}: building with {version}",
+            index + 1,
+            missing.len(),
+            module.name
+        );
         build(root, go, version, module).await?;
     }
     if !missing.is_empty() {
-        eprintln!("built in {} s, kept in {}", started.elapsed().as_secs(), root.display());
+        eprintln!(
+            "built in {} s, kept in {}",
+            started.elapsed().as_secs(),
+            root.display()
+        );
     }
     Ok(())
 }
 
 /// Waits for another build on this machine; the lock ends with the process that holds it.
-async fn lock(root: &Path) -> Result<File> {
+///
+/// # Errors
+/// When the lock file cannot be written.
+pub async fn lock(root: &Path) -> Result<File> {
+    fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
     let file = File::create(root.join("build.lock")).context("cannot create the build lock")?;
     if file.try_lock().is_err() {
         eprintln!("another testbed build is running, waiting for it");
@@ -208,8 +243,16 @@ async fn lock(root: &Path) -> Result<File> {
 }
 
 fn remove_unfinished(root: &Path) {
-    for entry in fs::read_dir(root).into_iter().flatten().filter_map(Result::ok) {
-        if entry.file_name().to_string_lossy().starts_with(".unfinished-") {
+    for entry in fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+    {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(".unfinished-")
+        {
             // Left by a build that was killed; if it cannot go now, the next build tries again.
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -218,11 +261,17 @@ fn remove_unfinished(root: &Path) {
 
 async fn build(root: &Path, go: &Path, version: &str, module: &Module) -> Result<()> {
     let started = Instant::now();
-    let source = root.join("source").join(format!("{}-{}", module.name, module.hash()));
+    let source = root
+        .join("source")
+        .join(format!("{}-{}", module.name, module.hash()));
     fs::create_dir_all(&source)?;
     fs::write(source.join("go.mod"), module.go_mod)?;
     fs::write(source.join("go.sum"), module.go_sum)?;
-    let unfinished = root.join(format!(".unfinished-{}-{}", module.name, std::process::id()));
+    let unfinished = root.join(format!(
+        ".unfinished-{}-{}",
+        module.name,
+        std::process::id()
+    ));
     fs::create_dir_all(&unfinished)?;
     let mut child = go_build(go, &source, &unfinished, module)?;
     let log = root.join(format!("build-{}.log", module.name));
@@ -231,7 +280,11 @@ async fn build(root: &Path, go: &Path, version: &str, module: &Module) -> Result
         for line in &tail {
             eprintln!("  {line}");
         }
-        bail!("building {} failed ({status}), the whole log is in {}", module.name, log.display());
+        bail!(
+            "building {} failed ({status}), the whole log is in {}",
+            module.name,
+            log.display()
+        );
     }
     if !module.is_complete(&unfinished) {
         bail!("the build of {} did not make every program", module.name);
@@ -242,19 +295,34 @@ async fn build(root: &Path, go: &Path, version: &str, module: &Module) -> Result
     }
     fs::rename(&unfinished, &target)?;
     let size = module.programs.len();
-    eprintln!("      {}: done in {} s ({size} programs)", module.name, started.elapsed().as_secs());
+    eprintln!(
+        "      {}: done in {} s ({size} programs)",
+        module.name,
+        started.elapsed().as_secs()
+    );
     Ok(())
 }
 
 fn go_build(go: &Path, source: &Path, out: &Path, module: &Module) -> Result<Child> {
     let mut command = Command::new(go);
     command
-        .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", module.ldflags])
+        .args([
+            "build",
+            "-v",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags",
+            module.ldflags,
+        ])
         .args(["-tags", module.tags, "-o"])
         .arg(format!("{}/", out.display()))
         .arg("tool")
         .current_dir(source)
-        .envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOWORK", "off")])
+        .envs([
+            ("CGO_ENABLED", "0"),
+            ("GOFLAGS", "-mod=readonly"),
+            ("GOWORK", "off"),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -297,6 +365,7 @@ async fn follow(
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
 

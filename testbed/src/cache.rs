@@ -28,12 +28,16 @@ pub fn testbed_dir() -> Result<PathBuf> {
 }
 
 fn set(name: &str) -> Option<PathBuf> {
-    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 /// A name for a cluster that no other one has.
 #[must_use]
 pub fn cluster_name() -> String {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let nanos = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
     format!("testbed-{}-{:05x}", std::process::id(), nanos & 0xf_ffff)
 }

@@ -1,6 +1,7 @@
 //! The command line: `testbed build | run | up | down | shell | kubectl | …`.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -24,10 +25,15 @@ struct Cli {
 enum Task {
     /// Build every component into the cache; what is there already is not built again
     Build,
+    /// Build the images of the operator and of the testbed's programs into the cache
+    Images,
     /// Start a cluster, run a command in it, end it; exits as the command does
     Run {
         #[command(flatten)]
         cluster: ClusterArgs,
+        /// Leave the cluster up when the command has ended
+        #[arg(long)]
+        keep: bool,
         /// The command
         #[arg(last = true, required = true)]
         command: Vec<String>,
@@ -100,9 +106,14 @@ enum KwokAction {
 #[derive(Debug, Args)]
 struct ClusterArgs {
     /// Import this image archive; may be repeated
-    #[arg(long = "image", value_name = "FILE", env = "TESTBED_IMAGES", value_delimiter = ':')]
+    #[arg(
+        long = "image",
+        value_name = "FILE",
+        env = "TESTBED_IMAGES",
+        value_delimiter = ':'
+    )]
     images: Vec<PathBuf>,
-    /// Start without building and importing the testbed's own images (pause, shop, load, crowd)
+    /// Start without the images in the cache
     #[arg(long)]
     no_images: bool,
     /// How often Prometheus scrapes
@@ -124,7 +135,11 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("testbed: {error:#}");
-            ExitCode::from(if error.is::<Missing>() { 2 } else { outer::FAILED })
+            ExitCode::from(if error.is::<Missing>() {
+                2
+            } else {
+                outer::FAILED
+            })
         }
     }
 }
@@ -134,7 +149,10 @@ fn start(task: Task) -> Result<u8> {
         Task::EnterNamespaces(inside) => outer::enter(&inside.dir, &inside.command).map(|()| 0),
         Task::FirstProcess(inside) => inner::first_process(&inside.dir, &inside.command),
         // One thread: what ends with the thread that started it ends with the process.
-        other => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(perform(other)),
+        other => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(perform(other)),
     }
 }
 
@@ -144,7 +162,32 @@ async fn perform(task: Task) -> Result<u8> {
             build::ensure().await?;
             Ok(0)
         }
-        Task::Run { cluster, command } => run(cluster, false, &command).await,
+        Task::Images => {
+            let folder = images_dir()?;
+            let _lock = build::lock(&folder).await?;
+            images::build_all(&folder)?;
+            images::build_operator(&folder)?;
+            Ok(0)
+        }
+        Task::Run {
+            cluster,
+            keep: false,
+            command,
+        } => run(cluster, false, &command).await,
+        Task::Run {
+            cluster,
+            keep: true,
+            command,
+        } => {
+            if let Some(up) = registry::open_cluster() {
+                bail!(
+                    "a cluster is up already ({}), end it with `testbed down`",
+                    up.dir.display()
+                );
+            }
+            up(cluster).await?;
+            enter(&command)
+        }
         Task::Stay(cluster) => {
             nix::unistd::setsid()?;
             run(cluster, true, &[]).await
@@ -153,7 +196,14 @@ async fn perform(task: Task) -> Result<u8> {
         Task::Down => {
             let was_up = outer::down()?;
             registry::sweep();
-            println!("{}", if was_up { "the cluster is down" } else { "no cluster is up" });
+            println!(
+                "{}",
+                if was_up {
+                    "the cluster is down"
+                } else {
+                    "no cluster is up"
+                }
+            );
             Ok(0)
         }
         Task::Shell => enter(&[env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())]),
@@ -161,11 +211,19 @@ async fn perform(task: Task) -> Result<u8> {
         Task::Kubectl { arguments } => enter(&[vec!["kubectl".to_owned()], arguments].concat()),
         Task::Prometheus { action } => ask(&component_request(action, "prometheus")).await,
         Task::Apiserver { action } => ask(&component_request(action, "kube-apiserver")).await,
-        Task::Kwok { action: KwokAction::Start, nodes } => ask(&format!("kwok {nodes}")).await,
-        Task::Kwok { action: KwokAction::Stop, .. } => ask("stop kwok").await,
+        Task::Kwok {
+            action: KwokAction::Start,
+            nodes,
+        } => ask(&format!("kwok {nodes}")).await,
+        Task::Kwok {
+            action: KwokAction::Stop,
+            ..
+        } => ask("stop kwok").await,
         Task::LoadImage { files } => {
             for file in files {
-                let file = file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
+                let file = file
+                    .canonicalize()
+                    .with_context(|| format!("cannot read {}", file.display()))?;
                 ask(&format!("import {}", file.display())).await?;
             }
             Ok(0)
@@ -188,20 +246,53 @@ async fn run(args: ClusterArgs, open: bool, command: &[String]) -> Result<u8> {
     need::cluster(&need::search_path(), nix::unistd::geteuid().is_root())?;
     registry::sweep();
     let programs = build::ensure().await?;
-    let options = options(args, open)?;
+    let options = options(args, open).await?;
     outer::run(&programs, &options, command).await
 }
 
-fn options(args: ClusterArgs, open: bool) -> Result<Options> {
-    let mut archives = if args.no_images { Vec::new() } else { images::build_all(&cache::root()?.join("images"))? };
+async fn options(args: ClusterArgs, open: bool) -> Result<Options> {
+    let mut archives = if args.no_images {
+        Vec::new()
+    } else {
+        built_images().await?
+    };
     for image in args.images {
-        archives.push(image.canonicalize().with_context(|| format!("cannot read the image {}", image.display()))?);
+        archives.push(
+            image
+                .canonicalize()
+                .with_context(|| format!("cannot read the image {}", image.display()))?,
+        );
     }
     Ok(Options {
         images: archives,
         scrape_interval: args.scrape_interval,
         open,
     })
+}
+
+fn images_dir() -> Result<PathBuf> {
+    Ok(cache::root()?.join("images"))
+}
+
+/// What `testbed images` left in the cache; only without that the testbed's own images are built now.
+async fn built_images() -> Result<Vec<PathBuf>> {
+    let folder = images_dir()?;
+    let _lock = build::lock(&folder).await?;
+    let find = || -> Vec<PathBuf> {
+        let entries = fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|end| end == "tar"))
+            .collect()
+    };
+    let found = find();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    images::build_all(&folder)
 }
 
 async fn up(args: ClusterArgs) -> Result<u8> {
@@ -213,9 +304,17 @@ async fn up(args: ClusterArgs) -> Result<u8> {
     registry::sweep();
     build::ensure().await?;
     // Built here, where the person sees it; the background process finds it done.
-    let options = options(args, true)?;
-    let mut arguments = vec!["--no-images".to_owned(), format!("--scrape-interval={}", options.scrape_interval)];
-    arguments.extend(options.images.iter().map(|image| format!("--image={}", image.display())));
+    let options = options(args, true).await?;
+    let mut arguments = vec![
+        "--no-images".to_owned(),
+        format!("--scrape-interval={}", options.scrape_interval),
+    ];
+    arguments.extend(
+        options
+            .images
+            .iter()
+            .map(|image| format!("--image={}", image.display())),
+    );
     let cluster = outer::up(&arguments)?;
     println!("the cluster is up in {}", cluster.dir.display());
     println!("  testbed kubectl get pods -A    one command of kubectl");
@@ -229,7 +328,8 @@ fn current_dir() -> Result<PathBuf> {
     if let Some(dir) = env::var_os("TESTBED_DIR") {
         return Ok(PathBuf::from(dir));
     }
-    let cluster = registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
+    let cluster =
+        registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
     Ok(cluster.dir)
 }
 
@@ -243,7 +343,8 @@ fn enter(command: &[String]) -> Result<u8> {
     if env::var_os("TESTBED_DIR").is_some() {
         return wait_for(Command::new(&command[0]).args(&command[1..]));
     }
-    let cluster = registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
+    let cluster =
+        registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
     let first = outer::first_process(&cluster).context("the cluster that is up is just ending")?;
     let here = env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
     let mut nsenter = Command::new("nsenter");
@@ -257,6 +358,11 @@ fn enter(command: &[String]) -> Result<u8> {
 }
 
 fn wait_for(command: &mut Command) -> Result<u8> {
-    let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(outer::FAILED))
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(outer::FAILED))
 }

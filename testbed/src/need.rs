@@ -70,7 +70,8 @@ pub fn search_path() -> std::ffi::OsString {
 /// # Errors
 /// When there is none in `path`.
 pub fn go(path: &OsStr) -> Result<PathBuf, Missing> {
-    let remedy = "install Go 1.24 or newer from https://go.dev/dl (only the first `testbed build` needs it)";
+    let remedy =
+        "install Go 1.24 or newer from https://go.dev/dl (only the first `testbed build` needs it)";
     find_program("go", path).ok_or_else(|| Missing::new("Go", remedy))
 }
 
@@ -95,7 +96,14 @@ pub fn cluster(path: &OsStr, is_root: bool) -> Result<(), Missing> {
 /// Tries the namespaces for real: a container without the right to make them has every program.
 fn namespaces(path: &OsStr) -> Result<(), Missing> {
     let tried = Command::new("unshare")
-        .args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "true"])
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "true",
+        ])
         .env("PATH", path)
         .stdin(Stdio::null())
         .output();
@@ -104,7 +112,10 @@ fn namespaces(path: &OsStr) -> Result<(), Missing> {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
             let what = format!("the right to make namespaces ({})", said.trim());
-            Err(Missing::new(&what, "in a container, run it with --privileged"))
+            Err(Missing::new(
+                &what,
+                "in a container, run it with --privileged",
+            ))
         }
         Err(error) => Err(Missing::new(
             &format!("the right to make namespaces ({error})"),
@@ -114,6 +125,7 @@ fn namespaces(path: &OsStr) -> Result<(), Missing> {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used)]
 mod tests {
     use super::*;
     use std::fs;
@@ -132,7 +144,10 @@ mod tests {
     fn says_that_root_is_missing_before_anything_else() {
         let folder = folder_with(&[]);
         let error = cluster(folder.path().as_os_str(), false).expect_err("not root");
-        assert!(error.to_string().starts_with("root is missing: "), "{error}");
+        assert!(
+            error.to_string().starts_with("root is missing: "),
+            "{error}"
+        );
     }
 
     #[test]
@@ -147,7 +162,10 @@ mod tests {
             let folder = folder_with(&others);
             let error = cluster(folder.path().as_os_str(), true).expect_err("a program is missing");
             let text = error.to_string();
-            assert_eq!(text, format!("{program} is missing: apt-get install {package}"));
+            assert_eq!(
+                text,
+                format!("{program} is missing: apt-get install {package}")
+            );
             assert_eq!(text.lines().count(), 1);
         }
     }
@@ -164,9 +182,16 @@ mod tests {
         let names: Vec<&str> = PROGRAMS.iter().map(|(name, _)| *name).collect();
         let folder = folder_with(&names);
         let refuse = folder.path().join("unshare");
-        fs::write(&refuse, "#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n").expect("write");
+        fs::write(
+            &refuse,
+            "#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n",
+        )
+        .expect("write");
         let error = cluster(folder.path().as_os_str(), true).expect_err("no namespaces");
-        assert!(error.to_string().contains("Operation not permitted"), "{error}");
+        assert!(
+            error.to_string().contains("Operation not permitted"),
+            "{error}"
+        );
         assert!(error.to_string().contains("--privileged"), "{error}");
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,20 +44,35 @@ impl Remains {
         let name = cache::cluster_name();
         let dir = std::env::temp_dir().join(&name);
         let outer = i32::try_from(std::process::id()).context("the process id is out of range")?;
-        let cluster = Cluster { name, dir, outer, open };
+        let cluster = Cluster {
+            name,
+            dir,
+            outer,
+            open,
+        };
         let record = Record::create(&cluster)?;
-        let remains = Self { cluster, record: Some(record) };
+        let remains = Self {
+            cluster,
+            record: Some(record),
+        };
         fs::DirBuilder::new()
             .mode(0o755)
             .create(&remains.cluster.dir)
-            .with_context(|| format!("cannot create the work folder {}", remains.cluster.dir.display()))?;
+            .with_context(|| {
+                format!(
+                    "cannot create the work folder {}",
+                    remains.cluster.dir.display()
+                )
+            })?;
         fs::create_dir(remains.cluster.dir.join("log"))?;
         cgroup::create(&remains.cluster.name)?;
         Ok(remains)
     }
 
     fn remove(&mut self) -> Result<()> {
-        let Some(record) = self.record.take() else { return Ok(()) };
+        let Some(record) = self.record.take() else {
+            return Ok(());
+        };
         let cgroups = cgroup::remove(&self.cluster.name);
         if self.cluster.dir.exists() {
             fs::remove_dir_all(&self.cluster.dir)
@@ -83,6 +99,8 @@ pub async fn run(programs: &[Program], options: &Options, command: &[String]) ->
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let mut hangups = signal(SignalKind::hangup())?;
+    // The first process inside comes to us when `unshare` is killed: nobody else may be there to collect it.
+    nix::sys::prctl::set_child_subreaper(true)?;
     let mut remains = Remains::create(options.open)?;
     let dir = remains.cluster.dir.clone();
     lay_out(&dir, programs, options)?;
@@ -93,29 +111,55 @@ pub async fn run(programs: &[Program], options: &Options, command: &[String]) ->
         .args(command)
         .spawn()
         .context("cannot start the first process of the cluster")?;
-    let outer = child.id().and_then(|pid| i32::try_from(pid).ok()).context("the cluster has no process id")?;
-    let code = tokio::select! {
-        status = child.wait() => exit_code(status?),
-        _ = interrupts.recv() => 130,
-        _ = terminations.recv() => 143,
-        _ = hangups.recv() => 129,
+    let outer = child
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .context("the cluster has no process id")?;
+    let ending = tokio::select! {
+        status = child.wait() => Ending::Own(exit_code(status?)),
+        _ = interrupts.recv() => Ending::Signal(130),
+        _ = terminations.recv() => Ending::Signal(143),
+        _ = hangups.recv() => Ending::Signal(129),
     };
     end(outer, &mut child).await?;
-    if code != 0 && code != 130 && code != 143 {
+    if let Ending::Own(1..) = ending {
         let kept = registry::keep_logs(&remains.cluster)?;
-        eprintln!("testbed: the logs of every component are in {}", kept.display());
+        eprintln!(
+            "testbed: the logs of every component are in {}",
+            kept.display()
+        );
     }
     remains.remove()?;
-    Ok(code)
+    match ending {
+        Ending::Own(code) | Ending::Signal(code) => Ok(code),
+    }
+}
+
+/// Why a cluster ended, with the exit code that follows.
+enum Ending {
+    Own(u8),
+    Signal(u8),
 }
 
 fn exit_code(status: ExitStatus) -> u8 {
-    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(FAILED)
 }
 
 /// Writes what the inside reads: the programs under one folder, and the options.
 fn lay_out(dir: &Path, programs: &[Program], options: &Options) -> Result<()> {
-    for folder in ["bin", "etcd", "pki", "ctr", "cni", "kubelet", "pod-logs", "prometheus"] {
+    for folder in [
+        "bin",
+        "etcd",
+        "pki",
+        "ctr",
+        "cni",
+        "kubelet",
+        "pod-logs",
+        "prometheus",
+    ] {
         fs::create_dir(dir.join(folder))?;
     }
     for program in programs {
@@ -128,28 +172,35 @@ fn lay_out(dir: &Path, programs: &[Program], options: &Options) -> Result<()> {
 
 /// Ends the first process inside, which ends every other one there, and waits for the kernel to have done it.
 async fn end(outer: i32, child: &mut tokio::process::Child) -> Result<()> {
-    if let Some(first) = child_of(outer) {
-        // Not `unshare` itself: it collects the first process, which would else stay a zombie of nobody.
-        let _ = kill(Pid::from_raw(first), Signal::SIGKILL);
-    } else if child.id().is_some() {
-        child.start_kill()?;
+    if child.id().is_none() {
+        return Ok(());
     }
-    if tokio::time::timeout(Duration::from_secs(10), child.wait()).await.is_err() {
-        child.start_kill()?;
-        child.wait().await?;
+    let first = child_of(outer).map(Pid::from_raw);
+    // It takes its child along, which then becomes ours to collect: see `set_child_subreaper`.
+    child.start_kill()?;
+    child.wait().await?;
+    let Some(first) = first else { return Ok(()) };
+    for _ in 0..500 {
+        match waitpid(first, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => tokio::time::sleep(Duration::from_millis(20)).await,
+            _ => return Ok(()),
+        }
     }
-    Ok(())
+    bail!("the processes of the cluster did not end within 10 s")
 }
 
 /// The (only) child of a process.
 #[must_use]
 pub fn child_of(parent: i32) -> Option<i32> {
     let line = format!("PPid:\t{parent}");
-    fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
-        let pid = entry.file_name().to_string_lossy().parse().ok()?;
-        let status = fs::read_to_string(entry.path().join("status")).ok()?;
-        status.lines().any(|found| found == line).then_some(pid)
-    })
+    fs::read_dir("/proc")
+        .ok()?
+        .filter_map(Result::ok)
+        .find_map(|entry| {
+            let pid = entry.file_name().to_string_lossy().parse().ok()?;
+            let status = fs::read_to_string(entry.path().join("status")).ok()?;
+            status.lines().any(|found| found == line).then_some(pid)
+        })
 }
 
 /// The first process of an open cluster, as seen from outside: its namespaces are the cluster's.
@@ -170,7 +221,14 @@ pub fn enter(dir: &Path, command: &[String]) -> Result<()> {
         bail!("the process that started the cluster is gone");
     }
     let error = Command::new("unshare")
-        .args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"])
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+        ])
         .arg(std::env::current_exe()?)
         .arg("first-process")
         .arg(dir)
@@ -199,7 +257,7 @@ pub fn up(arguments: &[String]) -> Result<Cluster> {
         .stdout(output.try_clone()?)
         .stderr(output)
         .spawn()?;
-    let deadline = Instant::now() + Duration::from_secs(180);
+    let deadline = Instant::now() + Duration::from_mins(3);
     let result = loop {
         if let Some(status) = child.try_wait()? {
             let said = fs::read_to_string(&log).unwrap_or_default();
@@ -213,7 +271,10 @@ pub fn up(arguments: &[String]) -> Result<Cluster> {
         if Instant::now() > deadline {
             let pid = i32::try_from(child.id()).context("the process id is out of range")?;
             kill(Pid::from_raw(pid), Signal::SIGTERM)?;
-            bail!("the cluster is not ready after 180 s, its messages are in {}", log.display());
+            bail!(
+                "the cluster is not ready after 180 s, its messages are in {}",
+                log.display()
+            );
         }
         std::thread::sleep(Duration::from_millis(100));
     };
@@ -226,7 +287,9 @@ pub fn up(arguments: &[String]) -> Result<Cluster> {
 /// # Errors
 /// When it does not end within 30 s.
 pub fn down() -> Result<bool> {
-    let Some(cluster) = registry::open_cluster() else { return Ok(false) };
+    let Some(cluster) = registry::open_cluster() else {
+        return Ok(false);
+    };
     kill(Pid::from_raw(cluster.outer), Signal::SIGTERM)?;
     let deadline = Instant::now() + Duration::from_secs(30);
     while registry::open_cluster().is_some_and(|now| now.name == cluster.name) {

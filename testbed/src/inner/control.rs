@@ -12,12 +12,25 @@ use super::startup;
 
 const SOCKET: &str = "control.sock";
 
+/// A node that only kwok manages, with a taint that keeps ordinary pods away.
+const KWOK_NODE: &str = "---
+apiVersion: v1
+kind: Node
+metadata:
+  name: @NAME@
+  annotations: {kwok.x-k8s.io/node: fake}
+  labels: {type: kwok, kubernetes.io/hostname: @NAME@}
+spec:
+  taints: [{key: kwok.x-k8s.io/node, value: fake, effect: NoSchedule}]
+";
+
 /// Answers requests until the cluster ends.
 ///
 /// # Errors
 /// When the socket cannot be made.
 pub async fn serve(fleet: Fleet) -> Result<()> {
-    let listener = UnixListener::bind(fleet.dir().join(SOCKET)).context("cannot make the control socket")?;
+    let listener =
+        UnixListener::bind(fleet.dir().join(SOCKET)).context("cannot make the control socket")?;
     loop {
         let (stream, _) = listener.accept().await?;
         let fleet = fleet.clone();
@@ -31,7 +44,11 @@ pub async fn serve(fleet: Fleet) -> Result<()> {
 
 async fn answer(stream: UnixStream, fleet: &Fleet) -> Result<()> {
     let (read, mut write) = stream.into_split();
-    let line = BufReader::new(read).lines().next_line().await?.unwrap_or_default();
+    let line = BufReader::new(read)
+        .lines()
+        .next_line()
+        .await?
+        .unwrap_or_default();
     let reply = match obey(&line, fleet).await {
         Ok(()) => "ok\n".to_owned(),
         Err(error) => format!("error: {}\n", format!("{error:#}").replace('\n', " ")),
@@ -63,19 +80,17 @@ async fn start(fleet: &Fleet, name: &str) -> Result<()> {
     }
 }
 
-/// Makes nodes that only kwok manages; the taint keeps ordinary pods away from them.
+/// Makes the nodes and starts kwok, which calls them ready.
 async fn kwok(fleet: &Fleet, nodes: &str) -> Result<()> {
-    let nodes: u32 = nodes.parse().context("the number of nodes is not a number")?;
+    let nodes: u32 = nodes
+        .parse()
+        .context("the number of nodes is not a number")?;
     if nodes == 0 || nodes > 1000 {
         bail!("between 1 and 1000 nodes, not {nodes}");
     }
     let mut list = String::new();
     for node in 1..=nodes {
-        let name = format!("kwok-{node}");
-        list.push_str(&format!(
-            "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  annotations: {{kwok.x-k8s.io/node: fake}}\n  \
-             labels: {{type: kwok, kubernetes.io/hostname: {name}}}\nspec:\n  taints: [{{key: kwok.x-k8s.io/node, value: fake, effect: NoSchedule}}]\n"
-        ));
+        list.push_str(&KWOK_NODE.replace("@NAME@", &format!("kwok-{node}")));
     }
     let file = fleet.dir().join("kwok-nodes.yaml");
     tokio::fs::write(&file, list).await?;
@@ -83,7 +98,14 @@ async fn kwok(fleet: &Fleet, nodes: &str) -> Result<()> {
     if !fleet.runs("kwok") {
         fleet.start("kwok")?;
     }
-    let wait = ["wait", "--for=condition=Ready", "node", "-l", "type=kwok", "--timeout=60s"];
+    let wait = [
+        "wait",
+        "--for=condition=Ready",
+        "node",
+        "-l",
+        "type=kwok",
+        "--timeout=60s",
+    ];
     startup::kubectl(fleet.dir(), &wait).await.map(|_| ())
 }
 

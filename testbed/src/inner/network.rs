@@ -10,7 +10,12 @@ use anyhow::{Context, Result, bail};
 pub const NODE: &str = "10.244.0.1";
 
 /// Folders of the machine that two clusters would fight over; each cluster sees its own.
-const OWN_FOLDERS: [&str; 4] = ["/run/containerd", "/run/netns", "/var/lib/cni", "/var/log/containers"];
+const OWN_FOLDERS: [&str; 4] = [
+    "/run/containerd",
+    "/run/netns",
+    "/var/lib/cni",
+    "/var/log/containers",
+];
 
 /// What a kubelet insists on setting, under `/proc/sys`.
 const KERNEL_SETTINGS: [&str; 6] = [
@@ -41,7 +46,8 @@ pub fn prepare(dir: &Path) -> Result<()> {
         &["sysctl", "-qw", "net.ipv4.ip_forward=1"],
     ];
     steps.iter().try_for_each(|step| run(step))?;
-    run(&["iptables", "-t", "nat", "-L", "-n"]).context("this kernel offers no address translation to iptables")?;
+    run(&["iptables", "-t", "nat", "-L", "-n"])
+        .context("this kernel offers no address translation to iptables")?;
     protect_kernel_settings(dir)
 }
 
@@ -59,7 +65,12 @@ fn mounts(dir: &Path) -> Result<()> {
     let text = "nameserver 10.244.0.1\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
     fs::write(&resolv, text)?;
     if Path::new("/etc/resolv.conf").exists() {
-        run(&["mount", "--bind", &resolv.to_string_lossy(), "/etc/resolv.conf"])?;
+        run(&[
+            "mount",
+            "--bind",
+            &resolv.to_string_lossy(),
+            "/etc/resolv.conf",
+        ])?;
     }
     Ok(())
 }
@@ -84,7 +95,9 @@ fn file_system(dir: &Path) -> Result<String> {
     let mut best = (0, String::new());
     for line in table.lines() {
         let mut fields = line.split(' ').skip(1);
-        let (Some(point), Some(kind)) = (fields.next(), fields.next()) else { continue };
+        let (Some(point), Some(kind)) = (fields.next(), fields.next()) else {
+            continue;
+        };
         if dir.starts_with(point) && point.len() >= best.0 {
             best = (point.len(), kind.to_owned());
         }

@@ -1,0 +1,154 @@
+//! The library on a real cluster: the shop is deployed, driven, measured and broken. Each test starts a cluster and
+//! runs its ignored half inside. Needs root and a built testbed (`make test`).
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::process::Command;
+use std::time::Duration;
+
+use testbed::cluster::{Cluster, Component, wait_for};
+use testbed::shop::{Load, Shop};
+
+fn inside(test: &str) {
+    let status = Command::new(env!("CARGO_BIN_EXE_testbed"))
+        .args(["run", "--"])
+        .arg(std::env::current_exe().expect("test program"))
+        .args(["--ignored", "--exact", "--nocapture", test])
+        .env_remove("TESTBED_DIR")
+        .status()
+        .expect("testbed starts");
+    assert!(status.success(), "{test} failed inside: {status}");
+}
+
+async fn prometheus(cluster: &Cluster, query: &str) -> Result<f64, String> {
+    let path = format!(
+        "/api/v1/namespaces/monitoring/services/prometheus:9090/proxy/api/v1/query?query={query}"
+    );
+    let text = cluster
+        .kubectl(&["get", "--raw", &path])
+        .await
+        .map_err(|error| error.to_string())?;
+    let answer: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let value = answer["data"]["result"][0]["value"][1]
+        .as_str()
+        .ok_or(text)?;
+    value.parse().map_err(|_| value.to_owned())
+}
+
+#[test]
+fn a_shop_is_deployed_driven_and_seen_by_prometheus() {
+    inside("inside_a_shop_is_deployed_driven_and_seen");
+}
+
+#[test]
+fn components_are_stopped_and_started_without_ending_the_cluster() {
+    inside("inside_components_are_stopped_and_started");
+}
+
+#[tokio::test]
+#[ignore = "runs inside a cluster, see above"]
+async fn inside_a_shop_is_deployed_driven_and_seen() {
+    let cluster = Cluster::join().expect("inside a testbed");
+    let shop = Shop::new("demo", "shop").replicas(2);
+    shop.deploy(&cluster).await.expect("deployed");
+    shop.rolled_out(&cluster, Duration::from_mins(1))
+        .await
+        .expect("rolled out");
+    let load = Load {
+        name: "load".to_owned(),
+        namespace: "demo".to_owned(),
+        target: shop.url(),
+        rate: 40,
+        duration_s: 60,
+    };
+    load.start(&cluster).await.expect("started");
+    let second = Duration::from_secs(30);
+    let busy = async || {
+        let report = load
+            .report(&cluster)
+            .await
+            .map_err(|error| error.to_string())?;
+        if report["ok"].as_u64() >= Some(30) {
+            Ok(())
+        } else {
+            Err(report.to_string())
+        }
+    };
+    wait_for("thirty good answers in a second", second, busy)
+        .await
+        .expect("busy");
+    let query = "count(http_requests_total%7Bnamespace%3D%22demo%22%2Ccode%3D%22200%22%7D)";
+    let both = async || match prometheus(&cluster, query).await {
+        Ok(found) if found >= 2.0 => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    wait_for("the counters of two pods in Prometheus", second, both)
+        .await
+        .expect("scraped");
+    let query = "count(container_memory_working_set_bytes%7Bnamespace%3D%22demo%22%2Ccontainer%3D%22shop%22%7D)";
+    let both = async || match prometheus(&cluster, query).await {
+        Ok(found) if found >= 2.0 => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    wait_for("the memory of two containers in Prometheus", second, both)
+        .await
+        .expect("scraped");
+    let bad = shop.clone().version("v2").fault("ERROR_RATE", "1");
+    bad.deploy(&cluster).await.expect("deployed");
+    let broken = async || {
+        let report = load
+            .report(&cluster)
+            .await
+            .map_err(|error| error.to_string())?;
+        let errors = report["by_version"]["v2"]["errors"].as_u64();
+        if errors > Some(0) {
+            Ok(())
+        } else {
+            Err(report.to_string())
+        }
+    };
+    wait_for("errors from v2", second, broken)
+        .await
+        .expect("broken");
+    load.stop(&cluster).await.expect("stopped");
+}
+
+#[tokio::test]
+#[ignore = "runs inside a cluster, see above"]
+async fn inside_components_are_stopped_and_started() {
+    let cluster = Cluster::join().expect("inside a testbed");
+    prometheus(&cluster, "up")
+        .await
+        .expect("prometheus answers");
+    cluster.stop(Component::Prometheus).await.expect("stopped");
+    prometheus(&cluster, "up")
+        .await
+        .expect_err("prometheus is stopped");
+    let twice = cluster
+        .stop(Component::Prometheus)
+        .await
+        .expect_err("stopped already");
+    assert!(
+        twice.to_string().contains("prometheus does not run"),
+        "{twice}"
+    );
+    cluster.start(Component::Prometheus).await.expect("started");
+    let answers = async || prometheus(&cluster, "up").await;
+    wait_for("prometheus", Duration::from_secs(20), answers)
+        .await
+        .expect("prometheus answers again");
+    cluster
+        .restart(Component::ApiServer)
+        .await
+        .expect("restarted");
+    cluster
+        .kubectl(&["get", "nodes"])
+        .await
+        .expect("the API server answers again");
+    cluster.start_kwok(3).await.expect("nodes");
+    let nodes = cluster
+        .kubectl(&["get", "nodes", "-o", "name"])
+        .await
+        .expect("nodes");
+    assert_eq!(nodes.lines().count(), 4, "{nodes}");
+}
