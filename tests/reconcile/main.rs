@@ -1,0 +1,18 @@
+//! The whole control loop against a recording API server and a scripted Prometheus, in real time but short.
+//!
+//! Role: what only all parts together can show: the order of writes, crashes between two of them, faults of the world.
+//! Inputs: pushes, faults, deletions. Outputs: statuses and the list of requests. Nothing here leaves the process but a
+//! port on 127.0.0.1.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)] // A test that cannot go on says so.
+
+mod api_server;
+mod deployments;
+mod faults;
+mod patches;
+mod prometheus;
+mod quiet;
+mod rig;
+mod rights;
+mod targets;
+mod undoing;
+mod verdicts;

@@ -1,0 +1,55 @@
+//! Quiet: nothing is asked and nothing written while there is nothing to do.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::deployments::place;
+use super::rig::{Rig, in_shop, is, status_writes};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_settled_guard_lets_a_burst_of_status_changes_pass() {
+    let (rig, _operator) = Rig::watching(json!({})).await;
+    rig.push("shop:v2");
+    rig.status("guard", "it is judged good", |s| is(s, "Healthy", "True")).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (asked, reads) = (rig.api.asked().len(), rig.prometheus.reads());
+    for ready in 0..40 {
+        rig.api.change(&place("shop"), |deployment| deployment["status"]["readyReplicas"] = json!(ready));
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let since = rig.api.asked_since(asked);
+    assert_eq!(rig.prometheus.reads(), reads, "no metric is read");
+    let writes: Vec<_> = since.iter().filter(|asked| asked.is_write() && in_shop(asked)).collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_status_changes_while_judging_reads_metrics_no_more_often() {
+    let (rig, _operator) = Rig::watching(json!({"analysis": {"interval": "3s", "window": "12s"}})).await;
+    rig.push("shop:v2");
+    rig.status("guard", "the release is seen", |s| s["current"]["state"] == "Judging").await;
+    rig.until("the first read is over", || rig.prometheus.reads() > 0).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let one_look = rig.prometheus.reads();
+    let (asked, before) = (rig.api.asked().len(), rig.prometheus.reads());
+    for ready in 0..60 {
+        rig.api.change(&place("shop"), |deployment| deployment["status"]["readyReplicas"] = json!(ready));
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    // The burst takes one and a half seconds: at most one regular look falls into it.
+    assert!(rig.prometheus.reads() - before <= one_look.max(4), "{} reads", rig.prometheus.reads() - before);
+    assert!(status_writes(&rig.api.asked_since(asked)) <= 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_guard_asks_nothing_at_all() {
+    let (rig, _operator) = Rig::watching(json!({})).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = rig.api.asked().len();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let since: Vec<_> = rig.api.asked_since(asked).into_iter().filter(in_shop).collect();
+    assert!(since.is_empty(), "{since:#?}");
+    assert_eq!(rig.prometheus.reads(), 0);
+}

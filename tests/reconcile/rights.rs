@@ -1,0 +1,80 @@
+//! Rights: what a full run uses is what `manifests/install.yaml` grants, no more and no less.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use deployment_guard::leader::{Campaign, LeaseConfig};
+use serde_json::{Value, json};
+
+use super::api_server::Key;
+use super::rig::{BAD_IMAGE, Rig, because, is};
+
+type Right = (String, String, String);
+
+/// Granted, but visible only where a rule of the cluster asks for it, not in requests.
+const UNSEEN: &[(&str, &str, &str)] = &[("update", "deploymentguard.dev", "deploymentguards/finalizers")];
+
+fn granted() -> BTreeSet<Right> {
+    let text = include_str!("../../manifests/install.yaml");
+    let mut rights = BTreeSet::new();
+    for document in text.split("\n---\n") {
+        let document: Value = serde_saphyr::from_str(document).unwrap();
+        let words = |rule: &Value, field: &str| -> Vec<String> {
+            let all = rule[field].as_array().cloned().unwrap_or_default();
+            all.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        for rule in document["rules"].as_array().cloned().unwrap_or_default() {
+            for verb in words(&rule, "verbs") {
+                for group in words(&rule, "apiGroups") {
+                    for resource in words(&rule, "resources") {
+                        rights.insert((verb.clone(), group.clone(), resource));
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_run_uses_every_right_that_is_granted_and_no_other() {
+    let rig = Rig::new().await;
+    rig.api.put(
+        &Key::new("", "secrets", "deployment-guard", "token"),
+        json!({"apiVersion": "v1", "kind": "Secret", "data": {"token": "c2VjcmV0"}}),
+    );
+    rig.class("default", json!({"prometheus": {"bearerTokenSecretRef": {"name": "token", "key": "token"}}}));
+    rig.guard("guard", json!({"analysis": {"window": "3s"}}));
+    let lease = LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
+    let (campaign, leadership) = Campaign::new(rig.api.client(), lease);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let campaign = tokio::spawn(campaign.run(async move {
+        let _ = stopped.await;
+    }));
+    let led = tokio::time::timeout(Duration::from_secs(10), leadership.acquired()).await;
+    assert!(led.is_ok() && leadership.holds(), "the Lease was not won");
+    let operator = rig.operator_as(leadership.clone());
+    rig.adopted("guard").await;
+    rig.push("shop:v2");
+    rig.status("guard", "a release is judged good", |s| is(s, "Healthy", "True")).await;
+    rig.push(BAD_IMAGE);
+    rig.status("guard", "a release is undone", |s| s["lastDecision"]["action"] == "RolledBack").await;
+    operator.die().await;
+    rig.long_ago();
+    // Pages are the other way to list; both are granted.
+    rig.api.refuse_streaming();
+    let operator = rig.operator_as(leadership);
+    rig.status("guard", "the undo is verified", |s| because(s, "RolledBack", "RollbackSucceeded")).await;
+    operator.stop().await;
+    let _ = stop.send(());
+    let _ = tokio::time::timeout(Duration::from_secs(5), campaign).await;
+
+    let asked = rig.api.asked();
+    let used: BTreeSet<Right> = asked.into_iter().map(|a| (a.verb.to_owned(), a.group, a.resource)).collect();
+    let granted = granted();
+    let more: Vec<_> = used.difference(&granted).collect();
+    assert!(more.is_empty(), "used, but not granted: {more:#?}");
+    let unseen: BTreeSet<Right> = UNSEEN.iter().map(|(v, g, r)| (v.to_string(), g.to_string(), r.to_string())).collect();
+    let unused: Vec<_> = granted.difference(&used).filter(|right| !unseen.contains(right)).collect();
+    assert!(unused.is_empty(), "granted, but not used: {unused:#?}");
+}
