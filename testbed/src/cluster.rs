@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::inner::control;
+use crate::inner::network::NODE;
 
 /// Why something did not work.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,9 @@ pub enum Error {
         /// What it said.
         message: String,
     },
+    /// Prometheus did not answer as it should.
+    #[error("prometheus: {0}")]
+    Prometheus(String),
     /// Waited in vain.
     #[error("waited {seconds} s in vain for {what}; last seen: {seen}")]
     Timeout {
@@ -167,6 +173,24 @@ impl Cluster {
             .map(|_| ())
     }
 
+    /// Asks Prometheus now; the result has an element per series with `metric` and `value`.
+    ///
+    /// # Errors
+    /// When it does not answer within 5 s, or refuses the query.
+    pub async fn query(&self, promql: &str) -> Result<Vec<Value>, Error> {
+        let asked = tokio::time::timeout(Duration::from_secs(5), ask_prometheus(promql)).await;
+        let text = asked
+            .map_err(|_| Error::Prometheus("no answer within 5 s".to_owned()))?
+            .map_err(|error| Error::Prometheus(error.to_string()))?;
+        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let mut answer: Value =
+            serde_json::from_str(body).map_err(|_| Error::Prometheus(text.clone()))?;
+        match answer["data"]["result"].take() {
+            Value::Array(series) => Ok(series),
+            _ => Err(Error::Prometheus(text)),
+        }
+    }
+
     /// Stops a component on purpose.
     ///
     /// # Errors
@@ -216,6 +240,25 @@ impl Cluster {
                 message: format!("{error:#}"),
             })
     }
+}
+
+/// HTTP/1.0: the answer ends with the connection, so no HTTP library is needed.
+async fn ask_prometheus(promql: &str) -> std::io::Result<String> {
+    let query = hex::encode_upper(promql).into_bytes();
+    let query: Vec<&str> = query
+        .chunks(2)
+        .filter_map(|byte| std::str::from_utf8(byte).ok())
+        .collect();
+    let query = query
+        .iter()
+        .flat_map(|byte| ["%", byte])
+        .collect::<String>();
+    let mut stream = TcpStream::connect((NODE, 9090)).await?;
+    let request = format!("GET /api/v1/query?query={query} HTTP/1.0\r\nHost: prometheus\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
 }
 
 /// Looks every 200 ms until `look` finds what it wants. A look that finds nothing says what it saw instead.

@@ -261,6 +261,7 @@ pub fn up(arguments: &[String]) -> Result<Cluster> {
     let result = loop {
         if let Some(status) = child.try_wait()? {
             let said = fs::read_to_string(&log).unwrap_or_default();
+            fs::remove_file(&log)?;
             bail!("the cluster did not come up ({status}): {}", said.trim());
         }
         if let Some(cluster) = registry::open_cluster()
@@ -278,7 +279,7 @@ pub fn up(arguments: &[String]) -> Result<Cluster> {
         }
         std::thread::sleep(Duration::from_millis(100));
     };
-    fs::remove_file(&log)?;
+    fs::rename(&log, result.dir.join("log/testbed.log"))?;
     Ok(result)
 }
 

@@ -19,19 +19,14 @@ fn inside(test: &str) {
     assert!(status.success(), "{test} failed inside: {status}");
 }
 
+/// One number out of Prometheus.
 async fn prometheus(cluster: &Cluster, query: &str) -> Result<f64, String> {
-    let path = format!(
-        "/api/v1/namespaces/monitoring/services/prometheus:9090/proxy/api/v1/query?query={query}"
-    );
-    let text = cluster
-        .kubectl(&["get", "--raw", &path])
+    let series = cluster
+        .query(query)
         .await
         .map_err(|error| error.to_string())?;
-    let answer: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let value = answer["data"]["result"][0]["value"][1]
-        .as_str()
-        .ok_or(text)?;
+    let first = series.first().ok_or("no series")?;
+    let value = first["value"][1].as_str().unwrap_or_default();
     value.parse().map_err(|_| value.to_owned())
 }
 
@@ -77,7 +72,7 @@ async fn inside_a_shop_is_deployed_driven_and_seen() {
     wait_for("thirty good answers in a second", second, busy)
         .await
         .expect("busy");
-    let query = "count(http_requests_total%7Bnamespace%3D%22demo%22%2Ccode%3D%22200%22%7D)";
+    let query = r#"count(http_requests_total{namespace="demo",code="200"})"#;
     let both = async || match prometheus(&cluster, query).await {
         Ok(found) if found >= 2.0 => Ok(()),
         other => Err(format!("{other:?}")),
@@ -85,7 +80,7 @@ async fn inside_a_shop_is_deployed_driven_and_seen() {
     wait_for("the counters of two pods in Prometheus", second, both)
         .await
         .expect("scraped");
-    let query = "count(container_memory_working_set_bytes%7Bnamespace%3D%22demo%22%2Ccontainer%3D%22shop%22%7D)";
+    let query = r#"count(container_memory_working_set_bytes{namespace="demo",container="shop"})"#;
     let both = async || match prometheus(&cluster, query).await {
         Ok(found) if found >= 2.0 => Ok(()),
         other => Err(format!("{other:?}")),
@@ -117,11 +112,13 @@ async fn inside_a_shop_is_deployed_driven_and_seen() {
 #[ignore = "runs inside a cluster, see above"]
 async fn inside_components_are_stopped_and_started() {
     let cluster = Cluster::join().expect("inside a testbed");
-    prometheus(&cluster, "up")
+    let answers = async || prometheus(&cluster, "count(up)").await;
+    let limit = Duration::from_secs(20);
+    wait_for("prometheus", limit, answers)
         .await
         .expect("prometheus answers");
     cluster.stop(Component::Prometheus).await.expect("stopped");
-    prometheus(&cluster, "up")
+    prometheus(&cluster, "count(up)")
         .await
         .expect_err("prometheus is stopped");
     let twice = cluster
@@ -133,7 +130,7 @@ async fn inside_components_are_stopped_and_started() {
         "{twice}"
     );
     cluster.start(Component::Prometheus).await.expect("started");
-    let answers = async || prometheus(&cluster, "up").await;
+    let answers = async || prometheus(&cluster, "count(up)").await;
     wait_for("prometheus", Duration::from_secs(20), answers)
         .await
         .expect("prometheus answers again");
