@@ -165,7 +165,9 @@ fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
             ));
         }
     };
-    Ok(Signal { name, source })
+    let signal = Signal { name, source };
+    signal.check().map_err(|problem| invalid(field("name"), problem))?;
+    Ok(signal)
 }
 
 const fn preset(preset: guard::Preset) -> Preset {

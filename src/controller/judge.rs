@@ -97,6 +97,8 @@ async fn read(
     lives: &[PodLife],
     state: &AssessState,
 ) -> MetricReadings {
+    let resolution = policy.analysis.interval.resolve(case.last_scrape());
+    let revision = case.draft.current.as_ref().map(|current| current.revision.as_str()).unwrap_or_default();
     let name = class.name_any();
     let source = match case.ctx.sources.get(&name) {
         Some(source) => source,
@@ -107,11 +109,12 @@ async fn read(
         },
     };
     let request = ReadRequest {
+        key: format!("{}/{}@{revision}", case.key.namespace, case.key.name),
         signals: policy.signals.clone(),
         lives: lives.to_vec(),
         since: state.since(),
         until: case.now,
-        interval: policy.analysis.interval,
+        resolution,
     };
     source.read(request).await
 }

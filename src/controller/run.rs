@@ -58,6 +58,12 @@ pub struct Settings {
     pub health: Arc<Health>,
 }
 
+impl QueryObserver for Metrics {
+    fn queried(&self, outcome: &'static str, took: Duration) {
+        Self::queried(self, outcome, took);
+    }
+}
+
 /// Why the control loops ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {

@@ -82,7 +82,8 @@ impl Interval {
         let (least, most) = Self::AUTO_RANGE;
         match self {
             Self::Every(every) => every,
-            Self::Auto => scrape.map_or(most, |seen| seen.clamp(least, most)),
+            // Looked at too seldom, a short scrape interval could not be told from a long one.
+            Self::Auto => scrape.map_or(least, |seen| seen.clamp(least, most)),
         }
     }
 }

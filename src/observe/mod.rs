@@ -4,5 +4,6 @@
 //! never import: `act`, `record`, `controller`, `console`.
 
 pub mod pods;
+pub mod prometheus;
 pub mod watch;
 pub mod workload;
