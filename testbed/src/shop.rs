@@ -198,7 +198,13 @@ impl Load {
     /// # Errors
     /// When it does not start within 30 s.
     pub async fn start(&self, cluster: &Cluster) -> Result<(), Error> {
-        cluster.apply(&self.pod().to_string()).await?;
+        // A namespace made just now has no service account yet, and its pods are refused.
+        let limit = Duration::from_secs(30);
+        let pod = self.pod().to_string();
+        wait_for("the pod of the load to be accepted", limit, async || {
+            cluster.apply(&pod).await
+        })
+        .await?;
         let look = async || {
             let lines = self
                 .log(cluster, 1)
