@@ -163,7 +163,7 @@ async fn answer(State(prometheus): State<Prometheus>, request: Request) -> Respo
     let body = to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
     let fields: BTreeMap<String, String> = url::form_urlencoded::parse(query.as_bytes())
         .chain(url::form_urlencoded::parse(&body))
-        .into_owned()
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
         .collect();
     let text = fields.get("query").cloned().unwrap_or_default();
     let trouble = {
