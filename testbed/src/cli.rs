@@ -162,13 +162,7 @@ async fn perform(task: Task) -> Result<u8> {
             build::ensure().await?;
             Ok(0)
         }
-        Task::Images => {
-            let folder = images_dir()?;
-            let _lock = build::lock(&folder).await?;
-            images::build_all(&folder)?;
-            images::build_operator(&folder)?;
-            Ok(0)
-        }
+        Task::Images => build_images().await,
         Task::Run {
             cluster,
             keep: false,
@@ -178,34 +172,13 @@ async fn perform(task: Task) -> Result<u8> {
             cluster,
             keep: true,
             command,
-        } => {
-            if let Some(up) = registry::open_cluster() {
-                bail!(
-                    "a cluster is up already ({}), end it with `testbed down`",
-                    up.dir.display()
-                );
-            }
-            up(cluster).await?;
-            enter(&command)
-        }
+        } => run_and_keep(cluster, &command).await,
         Task::Stay(cluster) => {
             nix::unistd::setsid()?;
             run(cluster, true, &[]).await
         }
         Task::Up(cluster) => up(cluster).await,
-        Task::Down => {
-            let was_up = outer::down()?;
-            registry::sweep();
-            println!(
-                "{}",
-                if was_up {
-                    "the cluster is down"
-                } else {
-                    "no cluster is up"
-                }
-            );
-            Ok(0)
-        }
+        Task::Down => down(),
         Task::Shell => enter(&[env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())]),
         Task::Exec { command } => enter(&command),
         Task::Kubectl { arguments } => enter(&[vec!["kubectl".to_owned()], arguments].concat()),
@@ -219,18 +192,48 @@ async fn perform(task: Task) -> Result<u8> {
             action: KwokAction::Stop,
             ..
         } => ask("stop kwok").await,
-        Task::LoadImage { files } => {
-            for file in files {
-                let file = file
-                    .canonicalize()
-                    .with_context(|| format!("cannot read {}", file.display()))?;
-                ask(&format!("import {}", file.display())).await?;
-            }
-            Ok(0)
-        }
+        Task::LoadImage { files } => load_images(&files).await,
         Task::Supervise(inside) => supervisor::supervise(&inside.dir, &inside.command).await,
         Task::EnterNamespaces(_) | Task::FirstProcess(_) => bail!("not to be called here"),
     }
+}
+
+async fn build_images() -> Result<u8> {
+    let folder = images_dir()?;
+    let _lock = build::lock(&folder).await?;
+    images::build_all(&folder)?;
+    images::build_operator(&folder)?;
+    Ok(0)
+}
+
+async fn run_and_keep(cluster: ClusterArgs, command: &[String]) -> Result<u8> {
+    if let Some(up) = registry::open_cluster() {
+        let dir = up.dir.display();
+        bail!("a cluster is up already ({dir}), end it with `testbed down`");
+    }
+    up(cluster).await?;
+    enter(command)
+}
+
+fn down() -> Result<u8> {
+    let said = if outer::down()? {
+        "the cluster is down"
+    } else {
+        "no cluster is up"
+    };
+    registry::sweep();
+    println!("{said}");
+    Ok(0)
+}
+
+async fn load_images(files: &[PathBuf]) -> Result<u8> {
+    for file in files {
+        let file = file
+            .canonicalize()
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        ask(&format!("import {}", file.display())).await?;
+    }
+    Ok(0)
 }
 
 fn component_request(action: Action, component: &str) -> String {
