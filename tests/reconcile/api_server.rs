@@ -184,7 +184,7 @@ impl ApiServer {
 
     /// What was asked since the first `from` requests.
     pub fn asked_since(&self, from: usize) -> Vec<Asked> {
-        self.locked().asked.split_off_clone(from)
+        self.locked().asked.get(from..).unwrap_or_default().to_vec()
     }
 
     pub fn get(&self, key: &Key) -> Option<Value> {
@@ -258,8 +258,10 @@ impl ApiServer {
             None => Ok(respond(self.answer(&asked))),
             Some(Fault::Drop) => Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, "connection reset")),
             Some(Fault::Refuse { code, reason, message, causes }) => {
-                let causes: Vec<_> =
-                    causes.into_iter().map(|(reason, field)| json!({"reason": reason, "field": field})).collect();
+                let cause = |(reason, field): (&str, Option<&str>)| {
+                    field.map_or_else(|| json!({"reason": reason}), |field| json!({"reason": reason, "field": field}))
+                };
+                let causes: Vec<_> = causes.into_iter().map(cause).collect();
                 let details = if causes.is_empty() { json!({}) } else { json!({"causes": causes}) };
                 Ok(respond(Answer::Object(code, status(code, reason, message, &details))))
             }
@@ -277,16 +279,6 @@ impl ApiServer {
             self.tell(&asked.key());
         }
         answer
-    }
-}
-
-trait SplitOffClone {
-    fn split_off_clone(&self, from: usize) -> Self;
-}
-
-impl SplitOffClone for Vec<Asked> {
-    fn split_off_clone(&self, from: usize) -> Self {
-        self.get(from..).unwrap_or_default().to_vec()
     }
 }
 
