@@ -36,7 +36,7 @@ use super::status::DeploymentGuardStatus;
     printcolumn(name = "Decider", type_ = "string", json_path = ".status.lastDecision.decider", priority = 1, description = "Who decided"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.current.revision", priority = 1, description = "The current revision"),
     printcolumn(name = "Rollbacks", type_ = "integer", json_path = ".status.rollbacksToday", priority = 1, description = "Undos in the last 24 hours"),
-    printcolumn(name = "Next", type_ = "date", json_path = ".status.nextEvaluation", priority = 1, description = "When the guard looks again"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextEvaluation", priority = 1, description = "When the guard looks again"),
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Healthy")].message"#, priority = 1, description = "The verdict as a sentence"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

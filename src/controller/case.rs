@@ -153,12 +153,6 @@ impl<'a> Case<'a> {
         self.remembered.scrape
     }
 
-    /// The scrape interval seen last, if any.
-    #[must_use]
-    pub const fn last_scrape(&self) -> Option<Duration> {
-        self.remembered.scrape
-    }
-
     /// Looks again after that time.
     pub fn wake_in(&mut self, wait: Duration) {
         self.wake_at(self.now.checked_add(wait).unwrap_or(Timestamp::MAX));

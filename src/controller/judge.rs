@@ -13,13 +13,14 @@ use super::{decision, progress, restore};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{AnalysisStatus, SignalStatus};
-use crate::domain::assess::{self, AssessInput, AssessState, Assessment, MetricReadings, SignalVerdict};
+use crate::domain::assess::{self, AssessInput, AssessState, Assessment, MetricReadings, Reading, SignalVerdict};
 use crate::domain::chain::{self, Decision, Health, Moment, Step};
 use crate::domain::evidence::PodLife;
 use crate::domain::guardrail::{self, Clamp, Proposal};
 use crate::domain::outcome::{ActionTaken, Reason, Verdict};
 use crate::domain::plan::{self, Current, Due, PendingUndo, Stage};
 use crate::domain::policy::Policy;
+use crate::domain::redact::SERVER_MESSAGE;
 use crate::domain::rollout::{PodFact, Workload};
 use crate::observe::prometheus::ReadRequest;
 use crate::record::events::EventReason;
@@ -97,8 +98,6 @@ async fn read(
     lives: &[PodLife],
     state: &AssessState,
 ) -> MetricReadings {
-    let resolution = policy.analysis.interval.resolve(case.last_scrape());
-    let revision = case.draft.current.as_ref().map(|current| current.revision.as_str()).unwrap_or_default();
     let name = class.name_any();
     let source = match case.ctx.sources.get(&name) {
         Some(source) => source,
@@ -109,14 +108,22 @@ async fn read(
         },
     };
     let request = ReadRequest {
-        key: format!("{}/{}@{revision}", case.key.namespace, case.key.name),
         signals: policy.signals.clone(),
         lives: lives.to_vec(),
         since: state.since(),
         until: case.now,
-        resolution,
+        interval: policy.analysis.interval,
     };
-    source.read(request).await
+    let mut readings = source.read(request).await;
+    // What a server says may hold anything; it is shown and stored only after this.
+    for signal in &mut readings.signals {
+        if let Reading::Errored(text) = &mut signal.reading {
+            let (redacted, counts) = case.ctx.redactor.redact_counted(text, SERVER_MESSAGE);
+            redacted.as_str().clone_into(text);
+            counts.iter().for_each(|(kind, pieces)| case.ctx.metrics.redacted(kind.as_str(), *pieces));
+        }
+    }
+    readings
 }
 
 fn say_metrics(case: &mut Case<'_>, asked: bool, blind: Option<&str>) {

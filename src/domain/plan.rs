@@ -314,11 +314,15 @@ pub fn window_end(current: &Current, analysis: &Analysis, workload: &Workload) -
     }
 }
 
-/// The next moment on the grid of `interval`, so that guards of one class ask Prometheus together.
+/// How long after a moment of the grid its samples are in the store: a scrape that has just begun is not.
+const SETTLE_MS: i64 = 600;
+
+/// The next moment shortly after the grid of `interval`, so that guards of one class ask Prometheus together, and as soon
+/// as the samples of that moment are there.
 #[must_use]
 pub fn next_on_grid(now: Timestamp, interval: std::time::Duration) -> Timestamp {
     let every = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-    let passed = now.as_millisecond().rem_euclid(every);
+    let passed = now.as_millisecond().saturating_sub(SETTLE_MS).rem_euclid(every);
     now.checked_add(SignedDuration::from_millis(every.saturating_sub(passed))).unwrap_or(Timestamp::MAX)
 }
 

@@ -199,7 +199,7 @@ proptest! {
         prop_assert!(next > now);
         prop_assert!(next.duration_since(now).unsigned_abs() <= interval);
         let every = i64::try_from(interval.as_millis()).unwrap();
-        prop_assert_eq!(next.as_millisecond() % every, 0);
+        prop_assert_eq!((next.as_millisecond() - SETTLE_MS).rem_euclid(every), 0);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! How assessments are put into words and whole numbers.
 //!
-//! Role: what records and status show of a contribution, and readings that could not be made. Inputs: assessments.
-//! Outputs: text and integers. Must never import: other rooms.
+//! Role: what records and status show of a contribution. Inputs: contributions. Outputs: text and integers. Must never
+//! import: other rooms.
 
-use super::{Contribution, MetricReadings, Reading, SignalReading};
-use crate::domain::signal::{Signal, Term};
+use super::Contribution;
+use crate::domain::signal::Term;
 
 impl Contribution {
     /// The measured value with its unit.
@@ -22,20 +22,6 @@ impl Contribution {
     pub fn points_hundredths(&self) -> i64 {
         // Points lie far below a million, so the text of the rounded number is always an integer.
         format!("{:.0}", self.points * 100.0).parse().unwrap_or(i64::MAX)
-    }
-}
-
-impl MetricReadings {
-    /// The readings of signals whose source cannot even be asked.
-    #[must_use]
-    pub fn unreadable(signals: &[Signal], why: &str) -> Self {
-        let reading = |name: String| SignalReading {
-            term: Term::of(&name),
-            name,
-            query: String::new(),
-            reading: Reading::Errored(why.to_owned()),
-        };
-        Self { signals: signals.iter().flat_map(Signal::full_names).map(reading).collect() }
     }
 }
 

@@ -1,153 +1,332 @@
-//! From series to what a signal measured.
+//! From the JSON of a range query to counters and gauges of pods.
 //!
-//! Role: puts the parts of one query together again, pod by pod. Inputs: series with the label `dg`. Outputs: counters or
-//! gauges, or an error that names the labels. Must never import: other rooms than `domain`.
+//! Role: refuses what is not plainly a value: NaN, fractions and negative numbers in counters, counters beyond 2^53,
+//! several series where one was expected, native histograms. A fault of one pod stays with that pod. Inputs: bytes.
+//! Outputs: `Table`. Must never import: other rooms.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use serde::de::{self, Deserializer, IgnoredAny, Visitor};
+use serde::Deserialize;
 
-use super::transport::Series;
-use crate::domain::assess::Measured;
+use crate::domain::assess::{Measured, MissingReason, Reading};
 use crate::domain::evidence::number::to_count;
 use crate::domain::evidence::{Counters, GaugePoint};
 use crate::domain::rollout::PodName;
-use crate::domain::signal::{GaugeBy, LABEL, Measure, PART_AT, PART_BAD, PART_BUCKET, PART_TOTAL, PART_VALUE};
+use crate::domain::signal::{Measure, Unit, PART_AT, PART_BAD, PART_BUCKET, PART_TOTAL, PART_VALUE};
 
-/// The series of one pod by what they are.
-type Parts<'a> = BTreeMap<PodName, HashMap<(&'a str, &'a str), &'a [(i64, f64)]>>;
-
-/// What was measured of these pods; `None` if there is no series at all.
-pub fn measured(measure: &Measure, series: &[Series], pods: &[PodName]) -> Result<Option<Measured>, String> {
-    let label = match measure {
-        Measure::Ratio { .. } | Measure::Gauge { by: GaugeBy::Pod, .. } => "",
-        Measure::Histogram { .. } => "le",
-        Measure::Gauge { by: GaugeBy::Container, .. } => "container",
-    };
-    let parts = group(series, pods, label)?;
-    if parts.is_empty() {
-        return Ok(None);
-    }
-    match measure {
-        Measure::Ratio { .. } => ratio(&parts).map(|counters| Some(Measured::Ratio(counters))),
-        Measure::Histogram { unit, .. } => {
-            histogram(&parts, unit.milliseconds()).map(|counters| Some(Measured::Histogram(counters)))
-        }
-        Measure::Gauge { by, .. } => gauge(&parts, *by).map(|points| Some(Measured::Gauge(points))),
-    }
+#[derive(Deserialize)]
+struct Matrix {
+    #[serde(rename = "resultType")]
+    kind: String,
+    result: Vec<Series>,
 }
 
-fn group<'a>(series: &'a [Series], pods: &[PodName], label: &str) -> Result<Parts<'a>, String> {
-    let wanted: HashSet<(&str, &str)> = pods.iter().map(|pod| (&*pod.namespace, &*pod.name)).collect();
-    let mut parts = Parts::new();
-    for one in series {
-        let text = |name: &str| one.labels.get(name).map_or("", String::as_str);
-        let (namespace, pod) = (text("namespace"), text("pod"));
-        if !wanted.contains(&(namespace, pod)) {
-            // A query over several namespaces may match pods that nobody asked for.
-            continue;
-        }
-        let of_pod = parts.entry(PodName::new(namespace, pod)).or_default();
-        if of_pod.insert((text(LABEL), text(label)), &one.points).is_some() {
-            return Err(format!("several series where one was expected, for pod {namespace}/{pod}"));
-        }
-    }
-    Ok(parts)
+#[derive(Deserialize)]
+struct Series {
+    metric: Labels,
+    #[serde(default)]
+    values: Vec<Point>,
+    histograms: Option<IgnoredAny>,
 }
 
-fn times(points: &[(i64, f64)]) -> BTreeMap<i64, f64> {
-    points.iter().copied().collect()
+#[derive(Deserialize)]
+struct Labels {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    pod: String,
+    #[serde(default)]
+    container: String,
+    #[serde(default)]
+    le: String,
+    #[serde(default)]
+    dg: String,
 }
 
-fn at(second: i64) -> Option<Timestamp> {
-    Timestamp::from_second(second).ok()
-}
+/// Grid time in seconds, value.
+#[derive(Deserialize, Clone, Copy)]
+struct Point(f64, Number);
 
-/// The time of a sample, which Prometheus gives in seconds with a fraction.
-fn sampled(seconds: f64, pod: &PodName) -> Result<Timestamp, String> {
-    SignedDuration::try_from_secs_f64(seconds)
-        .ok()
-        .and_then(|since| Timestamp::UNIX_EPOCH.checked_add(since).ok())
-        .ok_or_else(|| format!("{seconds} is no time of a sample, for pod {pod}"))
-}
+/// Prometheus writes values as text; it is read in place.
+#[derive(Clone, Copy)]
+struct Number(f64);
 
-fn count(value: f64, pod: &PodName) -> Result<u64, String> {
-    to_count(value).ok_or_else(|| format!("{value} is no count that can be differenced exactly, for pod {pod}"))
-}
-
-fn ratio(parts: &Parts<'_>) -> Result<Counters, String> {
-    let mut counters = Counters::new(2, Vec::new());
-    for (pod, series) in parts {
-        let part = |name| series.get(&(name, "")).copied().unwrap_or_default();
-        let (bad, stamps) = (times(part(PART_BAD)), times(part(PART_AT)));
-        for (second, total) in part(PART_TOTAL) {
-            // Without the time of its sample a count cannot be told from an old one.
-            let (Some(moment), Some(stamp)) = (at(*second), stamps.get(second)) else { continue };
-            let total = count(*total, pod)?;
-            // Client libraries make the series of a status when they first meet it.
-            let bad = count(bad.get(second).copied().unwrap_or(0.0), pod)?;
-            counters.push(pod, moment, sampled(*stamp, pod)?, &[total, bad]);
-        }
-    }
-    Ok(counters)
-}
-
-fn histogram(parts: &Parts<'_>, to_ms: f64) -> Result<Counters, String> {
-    // Only bounds that every pod has can be compared.
-    let mut common: Option<BTreeSet<&str>> = None;
-    for series in parts.values() {
-        let bounds: BTreeSet<&str> =
-            series.keys().filter(|(part, _)| *part == PART_BUCKET).map(|(_, bound)| *bound).collect();
-        common = Some(match common {
-            Some(common) => common.intersection(&bounds).copied().collect(),
-            None => bounds,
-        });
-    }
-    let mut bounds: Vec<(f64, &str)> = Vec::new();
-    for text in common.unwrap_or_default() {
-        let bound = text.parse::<f64>().map_err(|_| format!("the bucket bound le={text:?} is no number"))?;
-        bounds.push((bound, text));
-    }
-    bounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let Some((_, infinite)) = bounds.pop().filter(|(bound, _)| bound.is_infinite()) else {
-        return Err("the pods have no common bucket le=\"+Inf\"".into());
-    };
-    let mut counters = Counters::new(bounds.len() + 1, bounds.iter().map(|(bound, _)| bound * to_ms).collect());
-    for (pod, series) in parts {
-        let stamps = times(series.get(&(PART_AT, "")).copied().unwrap_or_default());
-        let buckets: Vec<_> =
-            bounds.iter().map(|(_, text)| times(series.get(&(PART_BUCKET, *text)).copied().unwrap_or_default())).collect();
-        for (second, total) in series.get(&(PART_BUCKET, infinite)).copied().unwrap_or_default() {
-            let (Some(moment), Some(stamp)) = (at(*second), stamps.get(second)) else { continue };
-            let mut row = vec![count(*total, pod)?];
-            for bucket in &buckets {
-                row.push(count(bucket.get(second).copied().unwrap_or(0.0), pod)?);
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Number;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number as text")
             }
-            counters.push(pod, moment, sampled(*stamp, pod)?, &row);
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Number, E> {
+                text.parse().map(Number).map_err(|_| E::custom("not a number"))
+            }
         }
+        deserializer.deserialize_str(Text)
     }
-    Ok(counters)
 }
 
-fn gauge(parts: &Parts<'_>, by: GaugeBy) -> Result<Vec<GaugePoint>, String> {
-    let mut found = Vec::new();
-    for (pod, series) in parts {
-        for ((part, container), points) in series {
-            if *part != PART_VALUE {
+/// The series of one pod, sorted by what they are. A gauge's labels are its containers, a histogram's its boundaries.
+#[derive(Default)]
+struct Parts {
+    series: BTreeMap<(Part, String), Vec<Point>>,
+    fault: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Bad,
+    Total,
+    Bucket,
+    Value,
+    At,
+}
+
+/// What is known of one pod: grid and sample times, then `width` numbers a row.
+#[derive(Default)]
+struct Rows {
+    bounds: Vec<f64>,
+    times: Vec<(Timestamp, Timestamp)>,
+    values: Vec<u64>,
+    gauges: Vec<(Timestamp, GaugePoint)>,
+}
+
+/// Answers by pod.
+#[derive(Default)]
+pub(super) struct Table {
+    pods: BTreeMap<PodName, Result<Rows, Arc<str>>>,
+}
+
+/// Reads the `data` of a range query.
+pub(super) fn table(body: &[u8], measure: &Measure, pods: &[PodName]) -> Result<Table, String> {
+    let matrix: Matrix = serde_json::from_slice(body).map_err(|_| "the answer holds no series of numbers".to_owned())?;
+    if matrix.kind != "matrix" {
+        return Err("the answer is not a matrix".to_owned());
+    }
+    let wanted: BTreeSet<&PodName> = pods.iter().collect();
+    let mut parts: BTreeMap<PodName, Parts> = BTreeMap::new();
+    for series in matrix.result {
+        let pod = PodName::new(&series.metric.namespace, &series.metric.pod);
+        if wanted.contains(&pod) {
+            parts.entry(pod).or_default().add(series);
+        }
+    }
+    let rows = parts.into_iter().map(|(pod, parts)| {
+        let rows = parts.rows(&pod, measure).map_err(|fault| Arc::from(format!("pod {}: {fault}", pod.name)));
+        (pod, rows)
+    });
+    Ok(Table { pods: rows.collect() })
+}
+
+impl Parts {
+    fn add(&mut self, series: Series) {
+        let Labels { container, le, dg, .. } = series.metric;
+        let part = match dg.as_str() {
+            PART_BAD => Part::Bad,
+            PART_TOTAL => Part::Total,
+            PART_BUCKET => Part::Bucket,
+            PART_VALUE => Part::Value,
+            PART_AT => Part::At,
+            _ => return self.fault = Some("a series without the label dg".to_owned()),
+        };
+        if series.histograms.is_some() {
+            return self.fault = Some("native histograms are not supported; name the classic _bucket series".to_owned());
+        }
+        let label = if part == Part::Bucket { le } else { container };
+        if self.series.insert((part, label), series.values).is_some() {
+            self.fault = Some("several series for the same namespace, pod, container and le".to_owned());
+        }
+    }
+
+    fn rows(self, pod: &PodName, measure: &Measure) -> Result<Rows, String> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        match measure {
+            Measure::Ratio { .. } => {
+                let columns = vec![self.points(Part::Total, ""), self.points(Part::Bad, "")];
+                self.counters(&columns, Vec::new())
+            }
+            Measure::Histogram { unit, .. } => self.histogram(*unit),
+            Measure::Gauge { .. } => self.gauges(pod),
+        }
+    }
+
+    fn points(&self, part: Part, label: &str) -> &[Point] {
+        self.series.get(&(part, label.to_owned())).map_or(&[], Vec::as_slice)
+    }
+
+    /// The first column is the total; without it the pod is missing. An absent part is 0.
+    fn counters(&self, columns: &[&[Point]], bounds: Vec<f64>) -> Result<Rows, String> {
+        let mut rows = Rows { bounds, ..Rows::default() };
+        let mut at = Cursor::new(self.points(Part::At, ""));
+        let (Some(total), parts) = (columns.first(), columns.get(1..).unwrap_or_default()) else { return Ok(rows) };
+        let mut parts: Vec<Cursor<'_>> = parts.iter().map(|points| Cursor::new(points)).collect();
+        for point in *total {
+            let Some(sampled) = at.at(point.0) else { continue };
+            rows.times.push((time(point.0)?, time(sampled)?));
+            rows.values.push(count(point.1.0)?);
+            for part in &mut parts {
+                rows.values.push(part.at(point.0).map_or(Ok(0), count)?);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn histogram(&self, unit: Unit) -> Result<Rows, String> {
+        let mut finite: Vec<(f64, &[Point])> = Vec::new();
+        let mut total: &[Point] = &[];
+        for ((part, le), points) in &self.series {
+            if *part != Part::Bucket {
                 continue;
             }
-            let stamps = times(series.get(&(PART_AT, *container)).copied().unwrap_or_default());
-            let container: Option<Arc<str>> = (by == GaugeBy::Container).then(|| (*container).into());
-            for (second, value) in *points {
-                let Some(stamp) = stamps.get(second) else { continue };
+            let bound: f64 = le.parse().map_err(|_| "a bucket whose le is not a number".to_owned())?;
+            if bound.is_nan() || bound == f64::NEG_INFINITY || (bound.is_infinite() && !total.is_empty()) {
+                return Err("a bucket whose le cannot be used".to_owned());
+            }
+            if bound.is_infinite() {
+                total = points;
+            } else {
+                finite.push((bound * unit.milliseconds(), points));
+            }
+        }
+        finite.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // `1` and `1.0` are the same boundary, written by different versions of a library.
+        if finite.windows(2).any(|pair| matches!(pair, [a, b] if a.0 >= b.0)) {
+            return Err("several series for the same le".to_owned());
+        }
+        let columns: Vec<&[Point]> = std::iter::once(total).chain(finite.iter().map(|(_, points)| *points)).collect();
+        self.counters(&columns, finite.iter().map(|(bound, _)| *bound).collect())
+    }
+
+    fn gauges(&self, pod: &PodName) -> Result<Rows, String> {
+        let mut rows = Rows::default();
+        for ((part, container), points) in &self.series {
+            if *part != Part::Value {
+                continue;
+            }
+            let mut at = Cursor::new(self.points(Part::At, container));
+            let name: Option<Arc<str>> = (!container.is_empty()).then(|| container.as_str().into());
+            for Point(grid, Number(value)) in points {
+                let Some(sampled) = at.at(*grid) else { continue };
                 if !value.is_finite() {
-                    return Err(format!("{value} is no value, for pod {pod}"));
+                    return Err(format!("a gauge is {value}"));
                 }
-                let sampled = sampled(*stamp, pod)?;
-                found.push(GaugePoint { pod: pod.clone(), container: container.clone(), sampled, value: *value });
+                let point = GaugePoint { pod: pod.clone(), container: name.clone(), sampled: time(sampled)?, value: *value };
+                rows.gauges.push((time(*grid)?, point));
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// Walks the points of a series along with another one's times.
+struct Cursor<'a> {
+    rest: &'a [Point],
+}
+
+impl<'a> Cursor<'a> {
+    fn new(points: &'a [Point]) -> Self {
+        Self { rest: points }
+    }
+
+    fn at(&mut self, grid: f64) -> Option<f64> {
+        while let [first, rest @ ..] = self.rest {
+            if first.0 < grid {
+                self.rest = rest;
+            } else {
+                return (first.0 <= grid).then_some(first.1.0);
+            }
+        }
+        None
+    }
+}
+
+fn count(value: f64) -> Result<u64, String> {
+    to_count(value).ok_or_else(|| format!("a counter is {value}, which is not a whole number from 0 to 2^53"))
+}
+
+fn time(seconds: f64) -> Result<Timestamp, String> {
+    let milliseconds = to_count((seconds * 1000.0).round()).and_then(|ms| i64::try_from(ms).ok());
+    milliseconds
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        .ok_or_else(|| "a sample has no usable time".to_owned())
+}
+
+impl Table {
+    /// The same error for every pod.
+    pub(super) fn failed(pods: &[PodName], text: &str) -> Self {
+        let text: Arc<str> = text.into();
+        Self { pods: pods.iter().map(|pod| (pod.clone(), Err(text.clone()))).collect() }
+    }
+
+    pub(super) fn extend(&mut self, other: Self) {
+        self.pods.extend(other.pods);
+    }
+
+    /// What one guard asked for.
+    pub(super) fn reading(&self, measure: &Measure, pods: &BTreeSet<PodName>, start: i64, end: i64) -> Reading<Measured> {
+        let mut found: Vec<(&PodName, &Rows)> = Vec::new();
+        for (pod, rows) in pods.iter().filter_map(|pod| self.pods.get_key_value(pod)) {
+            match rows {
+                Ok(rows) => found.push((pod, rows)),
+                Err(text) => return Reading::Errored(text.to_string()),
+            }
+        }
+        let asked = |at: &Timestamp| (start..=end).contains(&at.as_second());
+        match measure {
+            Measure::Gauge { .. } => {
+                let points = found.iter().flat_map(|(_, rows)| rows.gauges.iter().filter(|point| asked(&point.0)));
+                let points: Vec<GaugePoint> = points.map(|point| point.1.clone()).collect();
+                if points.is_empty() { Reading::Missing(MissingReason::NoSeries) } else { Reading::Value(Measured::Gauge(points)) }
+            }
+            Measure::Ratio { .. } | Measure::Histogram { .. } => {
+                let counters = gather(measure, &found, asked);
+                match measure {
+                    _ if counters.pods.is_empty() => Reading::Missing(MissingReason::NoSeries),
+                    Measure::Histogram { .. } => Reading::Value(Measured::Histogram(counters)),
+                    _ => Reading::Value(Measured::Ratio(counters)),
+                }
             }
         }
     }
-    Ok(found)
+}
+
+/// Counters of several pods on common boundaries; a boundary that a pod lacks takes the count of the next lower one.
+fn gather(measure: &Measure, found: &[(&PodName, &Rows)], asked: impl Fn(&Timestamp) -> bool) -> Counters {
+    let mut bounds: Vec<f64> = found.iter().flat_map(|(_, rows)| rows.bounds.iter().copied()).collect();
+    bounds.sort_by(f64::total_cmp);
+    bounds.dedup_by(|a, b| a.total_cmp(b).is_eq());
+    let ratio = matches!(measure, Measure::Ratio { .. });
+    let width = 1 + if ratio { 1 } else { bounds.len() };
+    let mut counters = Counters::new(width, bounds);
+    let mut row = Vec::with_capacity(width);
+    for (pod, rows) in found {
+        let own = 1 + if ratio { 1 } else { rows.bounds.len() };
+        // For each common boundary the pod's own column.
+        let columns: Vec<usize> = counters
+            .bounds
+            .iter()
+            .map(|bound| rows.bounds.iter().take_while(|own| *own <= bound).count())
+            .collect();
+        for ((at, sampled), values) in rows.times.iter().zip(rows.values.chunks_exact(own)) {
+            if !asked(at) {
+                continue;
+            }
+            row.clear();
+            if ratio {
+                row.extend_from_slice(values);
+            } else {
+                row.extend(values.first());
+                row.extend(columns.iter().map(|column| if *column == 0 { 0 } else { values.get(*column).copied().unwrap_or(0) }));
+            }
+            counters.push(pod, *at, *sampled, &row);
+        }
+    }
+    counters
 }

@@ -1,275 +1,193 @@
-//! Prometheus, read so that nothing is ever guessed.
+//! Prometheus: raw counters of many guards in few queries.
 //!
-//! Role: one range query per measure for every guard that asks at the same time. Inputs: signals, pods, a time range.
-//! Outputs: readings; a source that fails is a reading, never an error of the caller. Must never import: other rooms than
-//! `domain`, other files of this room.
+//! Role: resolves signals, batches what guards ask at the same time, reads without guessing: whatever is not plainly a
+//! value is `Missing` or `Errored`. Inputs: a URL with credentials, read requests. Outputs: `MetricReadings`. Must never
+//! import: `act`, `record`, `controller`, `console`.
 
+mod batch;
 mod decode;
-mod transport;
+mod discover;
+mod http;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 use jiff::Timestamp;
+use secrecy::SecretString;
 
 use crate::domain::assess::{Measured, MetricReadings, MissingReason, Reading, SignalReading};
-use crate::domain::evidence::{PodLife, look_back};
-use crate::domain::redact::{Redactor, SERVER_MESSAGE};
+use crate::domain::evidence::{look_back, PodLife};
+use crate::domain::policy::Interval;
 use crate::domain::rollout::PodName;
-use crate::domain::signal::{Measure, Preset, Query, Signal, Source, Term, discovery_selector, resolve_http_generic};
+use crate::domain::signal::{Measure, Resolved, Signal, Term};
 
-pub use transport::{QueryObserver, SourceConfig, SourceError};
-use transport::{Series, Transport};
+use batch::{Batcher, Grid};
+use discover::Discovery;
+use http::Http;
+pub use http::SourceError;
 
-/// Series are looked for on this many pods of a workload; they are alike.
-const DISCOVERY_PODS: usize = 4;
-/// A missing series is looked for again after this time.
-const DISCOVER_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(15);
-/// The longest stretch that is read at once; more is missed evidence.
-const LONGEST: Duration = Duration::from_secs(3600);
-/// The coarsest grid.
-const COARSEST: Duration = Duration::from_secs(15);
-/// A scrape that has just begun is not in the store yet.
-const SETTLE: Duration = Duration::from_millis(500);
+/// Distance of grid times where the guard leaves it to us.
+const AUTO_RESOLUTION: Duration = Duration::from_secs(5);
+/// Prometheus refuses more than 11,000 points a series.
+const MAX_POINTS: i64 = 10_000;
+
+/// Where metrics come from.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// Base URL, `http` or `https`.
+    pub url: String,
+    /// How long one query may take, its answer included.
+    pub timeout: Duration,
+    /// The only CA to trust; the system's if absent.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Client certificate and key.
+    pub identity_pem: Option<SecretString>,
+    /// Bearer token.
+    pub bearer: Option<SecretString>,
+    /// Further headers, such as a tenant.
+    pub headers: Vec<(String, SecretString)>,
+    /// Most pods of one query.
+    pub chunk: usize,
+    /// How long requests are collected before they are asked together.
+    pub collect: Duration,
+    /// Most bytes of one answer.
+    pub body_limit: usize,
+    /// Most queries at once.
+    pub concurrency: usize,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            timeout: Duration::from_secs(10),
+            ca_pem: None,
+            identity_pem: None,
+            bearer: None,
+            headers: Vec::new(),
+            chunk: 2000,
+            collect: Duration::from_millis(200),
+            body_limit: 32 << 20,
+            concurrency: 4,
+        }
+    }
+}
+
+/// Told about every query.
+pub trait QueryObserver: Send + Sync {
+    /// One query ended: `success`, or the category of its error.
+    fn queried(&self, outcome: &'static str, took: Duration);
+}
 
 /// What one guard wants to know.
 #[derive(Debug, Clone)]
 pub struct ReadRequest {
-    /// Names the guard and its rollout, for what was resolved.
-    pub key: String,
-    /// The signals.
+    /// Its signals.
     pub signals: Vec<Signal>,
     /// The pods of both sides.
     pub lives: Vec<PodLife>,
-    /// From where; a look-back is added.
+    /// The close of the last step; the read begins some time before.
     pub since: Timestamp,
-    /// Until when.
+    /// Now.
     pub until: Timestamp,
-    /// Distance of the points on the grid, 1 s to 15 s.
-    pub resolution: Duration,
+    /// The evaluation interval, which is the grid where it is given.
+    pub interval: Interval,
 }
 
-type Answer = Result<Vec<Series>, SourceError>;
-type Pending = Shared<BoxFuture<'static, Arc<Answer>>>;
-
-/// Questions that wait for others like them.
-#[derive(Default)]
-struct Board {
-    groups: HashMap<GroupKey, Group>,
-}
-
-struct Group {
-    pods: Arc<Mutex<Vec<PodName>>>,
-    answer: Pending,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct GroupKey {
-    measure: String,
-    grid: Grid,
-}
-
-/// Points in time at which everything is read, in seconds since the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Grid {
-    start: i64,
-    end: i64,
-    step: i64,
-}
-
-impl Grid {
-    /// The same for all guards that ask at about the same time for about the same stretch, so that they share a query.
-    fn new(since: Timestamp, until: Timestamp, resolution: Duration) -> Self {
-        let step = i64::try_from(resolution.min(COARSEST).as_secs()).unwrap_or(1).max(1);
-        let until = until.checked_sub(SETTLE).unwrap_or(until).as_second();
-        let end = until - until.rem_euclid(step);
-        let back = i64::try_from(look_back(resolution.min(COARSEST)).as_secs()).unwrap_or(60);
-        let longest = i64::try_from(LONGEST.as_secs()).unwrap_or(3600);
-        let wanted = (end - since.as_second() + back).clamp(60, longest);
-        let mut span = 60;
-        while span < wanted {
-            span *= 2;
-        }
-        let span = span.min(longest);
-        Self { start: end - (span - span.rem_euclid(step)), end, step }
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Known {
-    errors: Result<Measure, MissingReason>,
-    latency: Result<Measure, MissingReason>,
-    looked: Timestamp,
-}
-
-/// One Prometheus.
+/// One Prometheus, as a class describes it. Ends its task when dropped.
 pub struct PrometheusSource {
-    transport: Arc<Transport>,
-    redactor: Redactor,
-    board: Arc<Mutex<Board>>,
-    resolved: Mutex<HashMap<String, Known>>,
+    http: Arc<Http>,
+    discovery: Discovery,
+    batcher: Batcher,
 }
 
 impl PrometheusSource {
-    /// A source with these settings.
+    /// A source; must be called inside a Tokio runtime.
     ///
     /// # Errors
-    /// If the address or a certificate cannot be used.
+    /// If the URL, a header or a certificate cannot be used.
     pub fn new(config: SourceConfig, observer: Arc<dyn QueryObserver>) -> Result<Self, SourceError> {
-        Ok(Self {
-            transport: Arc::new(Transport::new(config, observer)?),
-            redactor: Redactor::new(),
-            board: Arc::default(),
-            resolved: Mutex::default(),
-        })
+        let http = Arc::new(Http::new(&config, observer)?);
+        let batcher = Batcher::start(http.clone(), config.chunk.max(1), config.collect);
+        Ok(Self { discovery: Discovery::new(http.clone()), http, batcher })
     }
 
-    /// Whether it answers at all, and how fast.
+    /// Asks a trivial question.
     ///
     /// # Errors
-    /// If it does not.
+    /// If there is no proper answer.
     pub async fn probe(&self) -> Result<Duration, SourceError> {
-        let started = std::time::Instant::now();
-        self.transport.instant("vector(1)").await?;
-        Ok(started.elapsed())
+        self.http.probe().await
     }
 
-    /// Reads every signal. What cannot be read is a reading, too.
+    /// Reads every signal; what fails is an entry of the answer.
     pub async fn read(&self, request: ReadRequest) -> MetricReadings {
-        let pods: Vec<PodName> = request.lives.iter().map(|life| life.pod.clone()).collect();
-        let grid = Grid::new(request.since, request.until, request.resolution);
-        let mut planned = Vec::new();
+        let pods: Arc<BTreeSet<PodName>> =
+            Arc::new(request.lives.iter().filter(|life| life.side.is_some()).map(|life| life.pod.clone()).collect());
+        let grid = match grid(&request) {
+            Ok(grid) => grid,
+            Err(text) => return MetricReadings::unreadable(&request.signals, &text),
+        };
+        let mut wanted = Vec::new();
         for signal in &request.signals {
-            planned.extend(self.plan(signal, &request, &pods).await);
-        }
-        let reads = planned.into_iter().map(|(name, measure)| self.one(name, measure, &pods, grid));
-        MetricReadings { signals: join_all(reads).await }
-    }
-
-    /// The measures behind a signal.
-    async fn plan(&self, signal: &Signal, request: &ReadRequest, pods: &[PodName]) -> Vec<(String, Reading<Measure>)> {
-        let names = signal.full_names();
-        if let Source::Preset(Preset::HttpGeneric) = signal.source {
-            let known = self.discover(request, pods).await;
-            return names
-                .into_iter()
-                .map(|name| {
-                    let measure = match (&known, Term::of(&name)) {
-                        (Err(text), _) => Reading::Errored(text.clone()),
-                        (Ok(known), Some(Term::Errors)) => found(&known.errors),
-                        (Ok(known), _) => found(&known.latency),
-                    };
-                    (name, measure)
-                })
-                .collect();
-        }
-        let measure = signal.measure().map_or(Reading::Missing(MissingReason::NotMeasured), Reading::Value);
-        names.into_iter().map(|name| (name, measure.clone())).collect()
-    }
-
-    async fn discover(&self, request: &ReadRequest, pods: &[PodName]) -> Result<Known, String> {
-        if pods.is_empty() {
-            let missing = || Err(MissingReason::NoPods);
-            return Ok(Known { errors: missing(), latency: missing(), looked: request.until });
-        }
-        if let Some(known) = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).get(&request.key) {
-            let complete = known.errors.is_ok() && known.latency.is_ok();
-            if complete || request.until.duration_since(known.looked) < DISCOVER_AGAIN {
-                return Ok(known.clone());
+            match signal.measure() {
+                Some(measure) => wanted.extend(signal.full_names().into_iter().map(|name| (name, Reading::Value(measure.clone())))),
+                None if pods.is_empty() => {
+                    wanted.extend(signal.full_names().into_iter().map(|name| (name, Reading::Missing(MissingReason::NoPods))));
+                }
+                None => {
+                    let resolved = self.discovery.resolve(&request.lives, &grid).await;
+                    wanted.extend(signal.full_names().into_iter().map(|name| {
+                        let measure = resolved_for(&resolved, Term::of(&name));
+                        (name, measure)
+                    }));
+                }
             }
         }
-        let few: Vec<PodName> = pods.iter().take(DISCOVERY_PODS).cloned().collect();
-        let series = self.transport.instant(&discovery_selector(&few).to_string()).await.map_err(|e| self.text(&e))?;
-        let labels: Vec<BTreeMap<String, String>> = series.into_iter().map(|series| series.labels).collect();
-        let found = resolve_http_generic(&labels);
-        let known = Known { errors: found.errors, latency: found.latency, looked: request.until };
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        resolved.insert(request.key.clone(), known.clone());
-        Ok(known)
+        let reads = wanted.into_iter().map(|(name, measure)| self.read_one(name, measure, pods.clone(), grid));
+        MetricReadings { signals: futures::future::join_all(reads).await }
     }
 
-    /// Forgets what was resolved for a guard's rollout.
-    pub fn forget(&self, key: &str) {
-        self.resolved.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-    }
-
-    async fn one(&self, name: String, measure: Reading<Measure>, pods: &[PodName], grid: Grid) -> SignalReading {
-        let term = Term::of(&name);
-        let (query, reading) = match measure {
-            Reading::Value(measure) if pods.is_empty() => (measure.key(), Reading::Missing(MissingReason::NoPods)),
-            Reading::Value(measure) => {
-                let answer = self.ask(&measure, pods, grid).await;
-                let reading = match &*answer {
-                    Ok(series) => match decode::measured(&measure, series, pods) {
-                        Ok(Some(measured)) => Reading::Value(measured),
-                        Ok(None) => Reading::Missing(MissingReason::NoSeries),
-                        Err(text) => Reading::Errored(text),
-                    },
-                    Err(error) => Reading::Errored(self.text(error)),
-                };
-                (measure.key(), reading)
-            }
-            Reading::Missing(reason) => (String::new(), Reading::<Measured>::Missing(reason)),
-            Reading::Errored(text) => (String::new(), Reading::Errored(text)),
+    async fn read_one(&self, name: String, measure: Reading<Measure>, pods: Arc<BTreeSet<PodName>>, grid: Grid) -> SignalReading {
+        let query = measure.value().map(Measure::key).unwrap_or_default();
+        let reading: Reading<Measured> = match measure {
+            Reading::Value(_) if pods.is_empty() => Reading::Missing(MissingReason::NoPods),
+            Reading::Value(measure) => self.batcher.read(measure, pods, grid).await,
+            Reading::Missing(reason) => Reading::Missing(reason),
+            Reading::Errored(text) => Reading::Errored(text),
         };
-        SignalReading { name, term, query, reading }
-    }
-
-    /// Joins others who ask the same, or begins a group that waits a moment for them.
-    async fn ask(&self, measure: &Measure, pods: &[PodName], grid: Grid) -> Arc<Answer> {
-        let key = GroupKey { measure: measure.key(), grid };
-        let answer = {
-            let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-            let group = board.groups.entry(key.clone()).or_insert_with(|| {
-                let wanted = Arc::new(Mutex::new(Vec::new()));
-                let answer = answer(self.transport.clone(), self.board.clone(), key, measure.clone(), wanted.clone());
-                Group { pods: wanted, answer: answer.boxed().shared() }
-            });
-            group.pods.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(pods);
-            group.answer.clone()
-        };
-        answer.await
-    }
-
-    fn text(&self, error: &SourceError) -> String {
-        self.redactor.redact(&error.to_string(), SERVER_MESSAGE).as_str().to_owned()
+        SignalReading { term: Term::of(&name), name, query, reading }
     }
 }
 
-fn found(measure: &Result<Measure, MissingReason>) -> Reading<Measure> {
-    match measure {
+fn resolved_for(resolved: &Result<Resolved, SourceError>, term: Option<Term>) -> Reading<Measure> {
+    let found = match resolved {
+        Err(error) => return Reading::Errored(error.to_string()),
+        Ok(resolved) if term == Some(Term::Latency) => &resolved.latency,
+        Ok(resolved) => &resolved.errors,
+    };
+    match found {
         Ok(measure) => Reading::Value(measure.clone()),
         Err(reason) => Reading::Missing(*reason),
     }
 }
 
-async fn answer(
-    transport: Arc<Transport>,
-    board: Arc<Mutex<Board>>,
-    key: GroupKey,
-    measure: Measure,
-    pods: Arc<Mutex<Vec<PodName>>>,
-) -> Arc<Answer> {
-    tokio::time::sleep(transport.collect()).await;
-    // Whoever comes from now on begins a group of their own.
-    board.lock().unwrap_or_else(PoisonError::into_inner).groups.remove(&key);
-    let mut pods = std::mem::take(&mut *pods.lock().unwrap_or_else(PoisonError::into_inner));
-    pods.sort_unstable();
-    pods.dedup();
-    let Grid { start, end, step } = key.grid;
-    let chunks = pods.chunks(transport.chunk()).map(|chunk| {
-        let query = Query::new(&measure, chunk);
-        let transport = transport.clone();
-        async move { transport.range(query.as_str(), start, end, step).await }
-    });
-    let mut all = Vec::new();
-    for part in join_all(chunks).await {
-        match part {
-            Ok(series) => all.extend(series),
-            Err(error) => return Arc::new(Err(error)),
-        }
+/// Grid times are whole multiples of the resolution, so that every read of a rollout sees the same ones.
+fn grid(request: &ReadRequest) -> Result<Grid, String> {
+    let (least, most) = Interval::AUTO_RANGE;
+    let resolution = match request.interval {
+        Interval::Auto => AUTO_RESOLUTION,
+        Interval::Every(every) => every.clamp(least, most),
+    };
+    let step = i64::try_from(resolution.as_secs()).unwrap_or(1).max(1);
+    let floor = |time: Timestamp| time.as_second().div_euclid(step) * step;
+    let from = request.since.checked_sub(look_back(resolution)).unwrap_or(request.since);
+    let (start, end) = (floor(from), floor(request.until));
+    if (end - start) / step > MAX_POINTS {
+        return Err("the time to catch up is too long for one query".to_owned());
     }
-    Arc::new(Ok(all))
+    Ok(Grid { start: start.min(end), end, step })
 }
