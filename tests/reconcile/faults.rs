@@ -5,7 +5,7 @@ use std::time::Duration;
 use deployment_guard::leader::{Campaign, LeaseConfig};
 use serde_json::json;
 
-use super::api_server::Fault;
+use super::api_server::{Fault, Key};
 use super::prometheus::Trouble;
 use super::rig::{BAD_IMAGE, Rig, is};
 
@@ -94,6 +94,32 @@ async fn who_does_not_lead_writes_nothing() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     let writes: Vec<_> = rig.api.asked().into_iter().filter(|asked| asked.method != http::Method::GET).collect();
     assert!(writes.is_empty(), "{writes:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lost_the_lease_writes_nothing_any_more() {
+    let rig = Rig::new().await;
+    rig.guard("guard", json!({}));
+    let lease = LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
+    let (campaign, leadership) = Campaign::new(rig.api.client(), lease);
+    let campaign = tokio::spawn(campaign.run(std::future::pending()));
+    let led = tokio::time::timeout(Duration::from_secs(5), leadership.acquired()).await;
+    assert!(led.is_ok() && leadership.holds(), "the Lease was not won");
+    let _operator = rig.operator_as(leadership.clone());
+    rig.adopted("guard").await;
+    let place = Key::new("coordination.k8s.io", "leases", "deployment-guard", "deployment-guard");
+    rig.api.change(&place, |lease| {
+        lease["spec"]["holderIdentity"] = json!("somebody else");
+        lease["spec"]["renewTime"] = json!(format!("{:.6}", jiff::Timestamp::now()));
+    });
+    rig.until("the loss is noticed", || !leadership.holds()).await;
+    let asked = rig.api.asked().len();
+    rig.push(BAD_IMAGE);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let since = rig.api.asked_since(asked).into_iter();
+    let writes: Vec<_> = since.filter(|asked| asked.method != http::Method::GET && asked.resource != "leases").collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+    campaign.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,6 +59,8 @@ async fn of_two_guards_the_older_works_and_its_deletion_frees_the_younger() {
     let status = rig.status("a-younger", "it stands aside", |s| is(s, "Stalled", "True")).await;
     assert!(because(&status, "Stalled", "TargetAlreadyGuarded"), "{status:#}");
     assert!(find(&status, "Stalled")["message"].to_string().contains("older"), "{status:#}");
+    // Nothing is under way any more that would look at the older one by chance.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     rig.api.delete(&guard_place("older"));
     rig.adopted("a-younger").await;
     let status = rig.status("a-younger", "it is no longer stalled", |s| is(s, "Stalled", "False")).await;
