@@ -128,6 +128,19 @@ pub struct MetricReadings {
 }
 
 impl MetricReadings {
+    /// The same error for every signal.
+    #[must_use]
+    pub fn unreadable(signals: &[super::signal::Signal], text: &str) -> Self {
+        let names = signals.iter().flat_map(super::signal::Signal::full_names);
+        let entry = |name: String| SignalReading {
+            term: Term::of(&name),
+            name,
+            query: String::new(),
+            reading: Reading::Errored(text.to_owned()),
+        };
+        Self { signals: names.map(entry).collect() }
+    }
+
     /// The first error, if any signal could not be read.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
