@@ -197,7 +197,7 @@ mod tests {
         let start = Instant::now();
         let mut crowd = Crowd::default();
         crowd.replace(lines(r#"[{"namespace":"a","pod":"p","rate":100}]"#), start);
-        let text = crowd.text(start + Duration::from_secs(60));
+        let text = crowd.text(start + Duration::from_mins(1));
         let counts: Vec<f64> = text
             .lines()
             .filter(|line| line.contains("_bucket"))

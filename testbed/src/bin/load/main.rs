@@ -15,8 +15,8 @@ use clap::Parser;
 use hyper::Uri;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, interval_at, sleep, sleep_until};
 
 use crate::exchange::{Answer, Failure};
 use crate::pacing::Pacing;
@@ -26,6 +26,8 @@ use crate::tally::{Outcome, Tally};
 const LIMIT: Duration = Duration::from_secs(5);
 /// A Service keeps its address, but may be made again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
+/// A name that has no address yet may get one any moment.
+const RESOLVE_AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug, Parser)]
 #[command(about = "sends HTTP requests at an even rate and reports what came back")]
@@ -72,12 +74,12 @@ async fn run(options: &Options) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (sender, mut outcomes) = mpsc::channel::<Outcome>(1024);
-    let mut address = exchange::resolve(&options.target).await;
+    let first = exchange::resolve(&options.target).await;
+    let (found, addresses) = watch::channel(first);
+    tokio::spawn(keep_resolved(options.target.clone(), found));
     let pacing = Pacing::new(options.rate, options.duration_s);
     let start = Instant::now();
     let mut seconds = interval_at(start + Duration::from_secs(1), Duration::from_secs(1));
-    let mut resolving = interval(RESOLVE_EVERY);
-    resolving.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut next, mut open) = (0_u32, 0_u32);
     let mut tally = Tally::default();
     // Without answers to wait for, the loop ends with the last request.
@@ -99,19 +101,29 @@ async fn run(options: &Options) -> Result<()> {
                 next += 1;
                 if open < options.concurrency {
                     open += 1;
+                    let address = *addresses.borrow();
                     tokio::spawn(request(address, options.target.clone(), sender.clone()));
                 } else {
                     tally.skip();
                 }
             }
-            _ = resolving.tick() => {
-                let found = exchange::resolve(&options.target).await;
-                // An address that was good a moment ago is better than none.
-                address = found.or(address);
-            }
         }
     }
     print(&tally.report(Timestamp::now(), start.elapsed())?)
+}
+
+/// Beside the loop, because a slow name server must not hold up the requests.
+async fn keep_resolved(target: Uri, found: watch::Sender<Result<SocketAddr, Failure>>) {
+    loop {
+        // Until there is an address at all, sooner.
+        let known = found.borrow().is_ok();
+        sleep(if known { RESOLVE_EVERY } else { RESOLVE_AGAIN }).await;
+        let answer = exchange::resolve(&target).await;
+        // An address that was good a moment ago is better than none.
+        if answer.is_ok() && found.send(answer).is_err() {
+            return;
+        }
+    }
 }
 
 async fn request(address: Result<SocketAddr, Failure>, target: Uri, sender: mpsc::Sender<Outcome>) {

@@ -48,7 +48,7 @@ mod tests {
     fn a_rate_that_divides_no_second_still_meets_every_whole_one() {
         let pacing = Pacing::new(3, 10);
         assert_eq!(pacing.due(27), Some(Duration::from_secs(9)));
-        let gap = pacing.due(2).unwrap() - pacing.due(1).unwrap();
+        let gap = pacing.due(2).unwrap().abs_diff(pacing.due(1).unwrap());
         assert!(gap.abs_diff(Duration::from_nanos(333_333_333)) < Duration::from_nanos(2));
     }
 
