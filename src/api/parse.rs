@@ -12,6 +12,9 @@ use crate::domain::policy::{
 };
 use crate::domain::signal::{Preset, Selector, Signal, SignalName, Source};
 
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// What is wrong with a spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("spec.{field} {problem}")]
@@ -67,10 +70,10 @@ const fn mode(mode: guard::Mode) -> Mode {
 fn analysis(spec: &guard::Analysis) -> Result<Analysis, InvalidSpec> {
     let interval = match spec.interval.as_str() {
         "Auto" => Interval::Auto,
-        text => Interval::Every(at_least("analysis.interval", text, Duration::from_secs(1))?),
+        text => Interval::Every(within("analysis.interval", text, Duration::from_secs(1), HOUR)?),
     };
-    let warmup = duration("analysis.warmup", &spec.warmup)?;
-    let window = at_least("analysis.window", &spec.window, Duration::from_secs(2))?;
+    let warmup = within("analysis.warmup", &spec.warmup, Duration::ZERO, HOUR)?;
+    let window = within("analysis.window", &spec.window, Duration::from_secs(2), DAY)?;
     if let Interval::Every(every) = interval
         && window < every * 2
     {
@@ -109,8 +112,8 @@ fn rollback(spec: &guard::Rollback) -> Result<RollbackPolicy, InvalidSpec> {
             .ok()
             .filter(|most| (1..=100).contains(most))
             .ok_or_else(|| invalid("rollback.maxPerDay", "must lie between 1 and 100"))?,
-        cooldown: duration("rollback.cooldown", &spec.cooldown)?,
-        verify_timeout: at_least("rollback.verifyTimeout", &spec.verify_timeout, Duration::from_secs(30))?,
+        cooldown: within("rollback.cooldown", &spec.cooldown, Duration::ZERO, DAY)?,
+        verify_timeout: within("rollback.verifyTimeout", &spec.verify_timeout, Duration::from_secs(30), DAY)?,
     })
 }
 
@@ -189,10 +192,13 @@ pub fn duration(field: &str, text: &str) -> Result<Duration, InvalidSpec> {
         .ok_or_else(|| invalid(field, format!("is {text:?}, which is no duration; write for example 30s, 5m or 1h30m")))
 }
 
-fn at_least(field: &str, text: &str, least: Duration) -> Result<Duration, InvalidSpec> {
+fn within(field: &str, text: &str, least: Duration, most: Duration) -> Result<Duration, InvalidSpec> {
     let parsed = duration(field, text)?;
     if parsed < least {
         return Err(invalid(field, format!("is {text}, but must be at least {least:?}")));
+    }
+    if parsed > most {
+        return Err(invalid(field, format!("is {text}, but can be {} h at most", most.as_secs() / 3600)));
     }
     Ok(parsed)
 }

@@ -221,7 +221,7 @@ pub struct PastDecision {
 pub struct SignalStatus {
     /// Full name, such as `http/errors`.
     pub name: String,
-    /// measured, missing or errored.
+    /// Good, Worse, Shown (feeds no term), Waiting (too few events), Missing or Errored.
     pub state: String,
     /// The new revision's value with its unit.
     #[serde(skip_serializing_if = "Option::is_none")]

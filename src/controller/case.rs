@@ -61,6 +61,8 @@ pub struct Case<'a> {
     /// What there is to say to people.
     notes: Vec<(EventReason, String)>,
     remembered: Remembered,
+    /// The memory as it was before this look, for when the look fails.
+    before: Remembered,
     changes: Changes,
     observed: Vec<Observed>,
     wake: Option<Timestamp>,
@@ -103,6 +105,7 @@ impl<'a> Case<'a> {
             now,
             draft: remembered.status.clone(),
             notes: Vec::new(),
+            before: remembered.clone(),
             remembered: Remembered { seen: Some(seen), ..remembered },
             changes,
             observed: Vec::new(),
@@ -315,6 +318,7 @@ impl<'a> Case<'a> {
         self.draft.analysis = None;
         self.remembered.evaluated = None;
         self.remembered.scored = None;
+        self.ctx.metrics.forget(&self.key.namespace, &self.key.name);
         self.observe_condition(Type::RolledBack, false, Reason::NoRollback, "the current revision was not put here by an undo");
     }
 
@@ -323,7 +327,9 @@ impl<'a> Case<'a> {
     /// # Errors
     /// If the status cannot be written.
     pub async fn close(mut self) -> Result<Action, Error> {
-        self.write(false).await?;
+        if let Err(error) = self.write(false).await {
+            return self.give_up(error);
+        }
         self.tell().await;
         let wake = self.wake;
         self.draft.next_evaluation = wake.map(time);
@@ -341,6 +347,12 @@ impl<'a> Case<'a> {
     pub async fn write(&mut self, must: bool) -> Result<(), Error> {
         let generation = self.guard.metadata.generation;
         self.draft.observed_generation = generation;
+        for type_ in Type::GUARD {
+            let said = self.observed.iter().any(|observed| observed.type_ == type_);
+            if !said && condition::find(&self.draft.conditions, type_).is_none() {
+                self.observe_condition(type_, Truth::Unknown, Reason::Idle, "nothing is known yet");
+            }
+        }
         self.draft.next_evaluation = self.wake.map(time);
         self.draft.conditions = condition::merge(&self.draft.conditions, &self.observed, generation, self.now);
         self.observed.clear();
@@ -352,6 +364,8 @@ impl<'a> Case<'a> {
             let api: Api<DeploymentGuard> = Api::namespaced(self.ctx.client.clone(), &self.key.namespace);
             status::apply(&api, &self.key.name, &self.draft, status::MANAGER).await?;
             self.remembered.written = Some(self.now);
+            self.before.written = Some(self.now);
+            self.before.status = self.draft.clone();
         }
         let current = self.draft.current.as_ref();
         let state = current.and_then(|current| Stage::parse(&current.state)).map(Stage::as_str);
@@ -361,9 +375,13 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// Keeps what was learned before a step failed, so that nothing is lost and nothing is done twice.
+    /// A step failed: the next look begins where this one did, but for what was written, so that nothing is lost and
+    /// nothing is done twice.
+    ///
+    /// # Errors
+    /// Always: the step's error.
     pub fn give_up(self, error: Error) -> Result<Action, Error> {
-        self.ctx.memory.keep(&self.key, self.remembered);
+        self.ctx.memory.keep(&self.key, self.before);
         self.ctx.memory.restore(&self.key, self.changes);
         Err(error)
     }

@@ -63,7 +63,8 @@ async fn ask(
     let source = match ctx.sources.ensure(&class.name_any(), &class.spec.prometheus).await {
         Ok(source) => source,
         Err(error) => {
-            let message = error.to_string();
+            let text = ctx.redactor.redact(&error.to_string(), SERVER_MESSAGE);
+            let message = text.as_str().to_owned();
             let observed = vec![
                 Observed::new(Type::Ready, false, Reason::InvalidSpec, &message),
                 Observed::new(Type::MetricsAvailable, Truth::Unknown, Reason::InvalidSpec, &message),

@@ -85,22 +85,35 @@ pub fn record(
     }
 }
 
-/// Files a record: the last one moves into history, and a training sample is kept. The sample is best effort.
-pub async fn file(case: &mut Case<'_>, mut record: DecisionRecord, judged: &Assessment) {
-    let sample = sample(case, &record, judged);
+/// Files a record: the last one moves into history.
+pub fn file(case: &mut Case<'_>, record: DecisionRecord) {
+    if let Some(last) = case.draft.last_decision.replace(record) {
+        case.draft.history.insert(0, past(&last));
+        case.draft.history.truncate(HISTORY);
+    }
+}
+
+/// Keeps a training sample of the last decision, unless one is kept. Level-triggered and best effort: an undo never waits
+/// for it, and what a crash or an error left out is made up for at the next look.
+pub async fn keep_sample(case: &mut Case<'_>) {
+    let Some(record) = case.draft.last_decision.as_ref().filter(|record| record.sample_ref.is_none()) else { return };
+    if !case.ctx.leadership.holds() {
+        return;
+    }
+    let (id, sample) = (record.id.clone(), sample(case, record));
     let owner = SampleOwner {
         namespace: case.key.namespace.clone(),
         guard: case.key.name.clone(),
         api_version: DeploymentGuard::api_version(&()).into_owned(),
         uid: case.guard.metadata.uid.clone().unwrap_or_default(),
     };
-    match case.ctx.samples.append(&owner, &record.id, &sample, RETAIN).await {
-        Ok(config_map) => record.sample_ref = Some(format!("{config_map}/{}", record.id)),
-        Err(error) => tracing::warn!(%error, decision = %record.id, "the training sample was not written"),
-    }
-    if let Some(last) = case.draft.last_decision.replace(record) {
-        case.draft.history.insert(0, past(&last));
-        case.draft.history.truncate(HISTORY);
+    match case.ctx.samples.append(&owner, &id, &sample, RETAIN).await {
+        Ok(config_map) => {
+            if let Some(record) = &mut case.draft.last_decision {
+                record.sample_ref = Some(format!("{config_map}/{id}"));
+            }
+        }
+        Err(error) => tracing::warn!(%error, decision = %id, "the training sample was not written"),
     }
 }
 
@@ -116,7 +129,7 @@ fn past(record: &DecisionRecord) -> PastDecision {
     }
 }
 
-fn sample(case: &Case<'_>, record: &DecisionRecord, judged: &Assessment) -> Sample {
+fn sample(case: &Case<'_>, record: &DecisionRecord) -> Sample {
     let percent = |ppm: i64| f64::from(i32::try_from(ppm).unwrap_or(i32::MAX)) / 10_000.0;
     let whole = |value: i64| f64::from(i32::try_from(value).unwrap_or(i32::MAX));
     let evidence = json!({
@@ -125,7 +138,7 @@ fn sample(case: &Case<'_>, record: &DecisionRecord, judged: &Assessment) -> Samp
         "healthScore": record.health_score,
         "reason": record.reason,
         "clampedBy": record.clamped_by,
-        "reasoning": judged.reasoning,
+        "reasoning": record.reasoning,
         "fromRevision": record.from_revision,
         "toRevision": record.to_revision,
     });
@@ -140,7 +153,7 @@ fn sample(case: &Case<'_>, record: &DecisionRecord, judged: &Assessment) -> Samp
             evidence,
         },
         action: record.decision.clone(),
-        confidence: judged.confidence.map_or(0, Confidence::value),
+        confidence: record.confidence.and_then(|percent| u8::try_from(percent).ok()).unwrap_or(0),
         reward: None,
         decider: record.decider.clone(),
         policy_version: POLICY_VERSION.into(),

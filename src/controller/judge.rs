@@ -13,7 +13,7 @@ use super::{decision, progress, restore};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{AnalysisStatus, SignalStatus};
-use crate::domain::assess::{self, AssessInput, AssessState, Assessment, MetricReadings, Reading, SignalVerdict};
+use crate::domain::assess::{self, AssessInput, AssessState, Assessment, MetricReadings, Reading, SignalReading, SignalVerdict};
 use crate::domain::chain::{self, Decision, Health, Moment, Step};
 use crate::domain::evidence::PodLife;
 use crate::domain::guardrail::{self, Clamp, Proposal};
@@ -22,6 +22,7 @@ use crate::domain::plan::{self, Current, Due, PendingUndo, Stage};
 use crate::domain::policy::Policy;
 use crate::domain::redact::SERVER_MESSAGE;
 use crate::domain::rollout::{PodFact, Workload};
+use crate::domain::signal::Term;
 use crate::observe::prometheus::ReadRequest;
 use crate::record::events::EventReason;
 
@@ -60,8 +61,8 @@ pub async fn step(
     let assessment = assess::assess(policy.analysis.scorer, &state, &input, &policy.analysis);
     let interval = policy.analysis.interval.resolve(case.scrape(assessment.scrape));
     case.wake_at(plan::next_on_grid(case.now, interval));
-    let blind = readings.error().map(str::to_owned);
-    say_metrics(case, current.first_ready.is_some(), blind.as_deref());
+    say_metrics(case, current.first_ready.is_some(), readings.error());
+    let blind = blind(&readings);
     show(case, &assessment);
     let moment = Moment {
         now: case.now,
@@ -124,6 +125,14 @@ async fn read(
         }
     }
     readings
+}
+
+/// Why nothing can be said about errors, if so. Without another signal the judge goes on, and says what is missing.
+fn blind(readings: &MetricReadings) -> Option<String> {
+    let errored = |signal: &&SignalReading| matches!(signal.reading, Reading::Errored(_));
+    let needed = readings.signals.iter().any(|signal| errored(&signal) && signal.term == Some(Term::Errors));
+    let all = !readings.signals.is_empty() && readings.signals.iter().all(|signal| errored(&signal));
+    (needed || all).then(|| readings.error().unwrap_or_default().to_owned())
 }
 
 fn say_metrics(case: &mut Case<'_>, asked: bool, blind: Option<&str>) {
@@ -194,7 +203,7 @@ async fn conclude(
     let acts = decided.verdict == Verdict::Rollback && clamp.is_none();
     let id = decision::id(&current, case.now);
     let record = decision::record(&id, case.now, &current, judged, decided, clamp.as_ref(), acts);
-    decision::file(case, record, judged).await;
+    decision::file(case, record);
     let since = restore::since(current.started, case.now);
     case.ctx.metrics.decided(decided.verdict.as_str(), decided.decider.as_str(), since);
     match (acts, current.baseline.clone()) {

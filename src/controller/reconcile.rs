@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use super::case::{Case, Opened};
 use super::context::Context;
 use super::error::Error;
-use super::{judge, restore};
+use super::{decision, judge, restore};
 use crate::api::DeploymentGuard;
 use crate::domain::plan::{self, Situation};
 
@@ -30,7 +30,10 @@ pub async fn reconcile(guard: Arc<DeploymentGuard>, ctx: Arc<Context>) -> Result
     let result = look(&mut case).await;
     // record: whatever was seen so far, also when a later step failed.
     let action = match result {
-        Ok(()) => case.close().await,
+        Ok(()) => {
+            decision::keep_sample(&mut case).await;
+            case.close().await
+        }
         Err(error) => case.give_up(error),
     };
     ctx.metrics.reconciled(if action.is_ok() { "ok" } else { "error" }, started.elapsed());
@@ -60,7 +63,7 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
         // observe metrics → assess → decide → act (client)
         Situation::Judge(current) => judge::step(case, &class, &policy, current, &workload, &pods).await?,
         // act (client)
-        Situation::FinishUndo(undo) => restore::carry_out(case, &policy, &workload, undo).await?,
+        Situation::FinishUndo(undo) => restore::finish(case, &policy, &workload, &pods, undo).await?,
         Situation::Verify(undo) => restore::verify(case, &policy, &workload, &pods, undo),
         Situation::Overtaken(undo, current) => restore::overtaken(case, &workload, &undo, &current),
     }

@@ -12,7 +12,8 @@ use crate::act::{GiveBack, UndoOutcome};
 use crate::api::condition::{Truth, Type};
 use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{Current, PendingUndo, Stage};
-use crate::domain::policy::{Mode, Policy};
+use crate::domain::guardrail::{self, Proposal};
+use crate::domain::policy::Policy;
 use crate::domain::rollout::{PodFact, Workload};
 use crate::domain::undo::{self, UndoRequest, VerifyOutcome, VerifyState};
 use crate::record::events::EventReason;
@@ -35,6 +36,40 @@ pub async fn give_back(case: &mut Case<'_>, workload: &Workload) {
     }
 }
 
+/// Finishes an undo that was written down and not sent, unless something objects by now.
+///
+/// # Errors
+/// If the status cannot be written; then nothing was sent.
+pub async fn finish(
+    case: &mut Case<'_>,
+    policy: &Policy,
+    workload: &Workload,
+    pods: &[PodFact],
+    undo: PendingUndo,
+) -> Result<(), Error> {
+    let current = Current {
+        revision: undo.from.clone(),
+        started: undo.intended,
+        first_ready: None,
+        baseline: Some(undo.to.clone()),
+        stage: Stage::Judging,
+    };
+    let undone = case.progress.undone.clone();
+    let proposal = Proposal { policy, workload, current: &current, pods, undone: &undone, now: case.now };
+    let objection = if case.guard.spec.suspend {
+        Some((Reason::Suspended, "the guard was suspended meanwhile".to_owned()))
+    } else {
+        guardrail::first_objection(&proposal).map(|clamp| (clamp.reason, clamp.message))
+    };
+    match objection {
+        Some((reason, why)) => {
+            not_done(case, &undo, reason, EventReason::RollbackSkipped, &why);
+            Ok(())
+        }
+        None => carry_out(case, policy, workload, undo).await,
+    }
+}
+
 /// Carries out a decided undo. The intent stands in status before the first write to the workload.
 ///
 /// # Errors
@@ -45,12 +80,6 @@ pub async fn carry_out(
     workload: &Workload,
     undo: PendingUndo,
 ) -> Result<(), Error> {
-    if case.guard.spec.suspend || policy.mode < Mode::Enforce {
-        // The intent is older than the user's wish.
-        let why = "the guard was suspended, or may no longer act";
-        not_done(case, &undo, Reason::SuppressedByMode, EventReason::RollbackSkipped, why);
-        return Ok(());
-    }
     progress::write_undo(&mut case.draft, Some(&undo));
     let message = format!("rolling back from revision {} to {}", undo.from, undo.to);
     case.observe_condition(Type::Reconciling, true, Reason::RollbackStarted, &message);
@@ -162,7 +191,9 @@ fn not_done(case: &mut Case<'_>, undo: &PendingUndo, reason: Reason, event: Even
     let message = format!("revision {} was judged bad, but was not rolled back: {why}", undo.from);
     case.observe_condition(Type::Healthy, false, reason, &message);
     case.observe_condition(Type::Reconciling, false, reason, &message);
-    case.observe_condition(Type::Stalled, reason != Reason::Superseded, reason, &message);
+    // What was asked for, or overtaken, is not stuck.
+    let stuck = !matches!(reason, Reason::Superseded | Reason::SuppressedByMode | Reason::Suspended);
+    case.observe_condition(Type::Stalled, stuck, reason, &message);
     case.ctx.metrics.rolled_back(result_of(reason));
     case.note(event, message);
     // A push that won is a rollout of its own: look at it right away.
@@ -195,6 +226,12 @@ const fn result_of(reason: Reason) -> &'static str {
         Reason::Superseded => "superseded",
         Reason::AdmissionRejected => "rejected",
         Reason::WorkloadPaused
+        | Reason::SuppressedByMode
+        | Reason::Suspended
+        | Reason::SkippedByAnnotation
+        | Reason::RollbackLimitReached
+        | Reason::NoNewRevisionPods
+        | Reason::TargetOwnedByController
         | Reason::TargetNotFound
         | Reason::NoKnownGoodRevision
         | Reason::SkippedAlreadyCurrent => "skipped",

@@ -26,7 +26,7 @@ use super::sources::Sources;
 use super::{class, reconcile};
 use crate::act::Act;
 use crate::api::{DeploymentGuard, GuardClass};
-use crate::domain::redact::Redactor;
+use crate::domain::redact::{Redactor, SERVER_MESSAGE};
 use crate::leader::Leadership;
 use crate::observe::pods::PodIndex;
 use crate::observe::prometheus::QueryObserver;
@@ -258,7 +258,9 @@ fn settled(ctx: &Context, wake: &mpsc::UnboundedSender<GuardKey>, outcome: Outco
             wake_all(wake, ctx.memory.forget(&key, &ctx.metrics));
         }
         Err(controller::Error::ReconcilerFailed(error, guard)) => {
-            tracing::warn!(%error, category = error.category(), guard = %guard, "the look failed and is tried again");
+            let text = ctx.redactor.redact(&error.to_string(), SERVER_MESSAGE);
+            let error_text = text.as_str();
+            tracing::warn!(error = error_text, category = error.category(), guard = %guard, "the look failed and is tried again");
         }
         Err(error) => tracing::warn!(%error, "the watch on guards failed and is tried again"),
     }

@@ -93,6 +93,14 @@ pub fn decide(now: &Assessment, scored: Option<&Assessment>, blind: Option<&str>
         };
     }
     match &last.standing {
+        Standing::Fine if last.score.is_none() => {
+            // After a restart only the next score shows that it is still so.
+            let message = "no score since the operator restarted";
+            if within_grace(moment) {
+                return Step::Watch(Reason::Analyzing, message.to_owned());
+            }
+            unproven(Reason::InsufficientData, message, moment)
+        }
         Standing::Fine if !moment.rollout_complete => {
             let message = format!("{} But the rollout is not complete.", last.reasoning);
             unproven(Reason::InsufficientData, &message, moment)

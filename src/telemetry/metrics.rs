@@ -173,12 +173,14 @@ impl Metrics {
         self.last_evaluation.set(at);
         let labels = vec![("namespace", namespace.to_owned()), ("name", name.to_owned())];
         match score {
-            Some(score) if guards <= SCORE_GAUGES => {
-                self.health_score.get_or_create(&labels).set(i64::from(score));
-            }
-            _ => {
+            _ if guards > SCORE_GAUGES => {
                 self.health_score.remove(&labels);
             }
+            Some(score) => {
+                self.health_score.get_or_create(&labels).set(i64::from(score));
+            }
+            // Between two scores the last one stands.
+            None => {}
         }
     }
 
