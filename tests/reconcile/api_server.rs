@@ -113,6 +113,7 @@ struct State {
     log: Vec<(u64, Key, &'static str, Value)>,
     asked: Vec<Asked>,
     applied: BTreeMap<(Key, String), Value>,
+    made_by_apply: Vec<Asked>,
     faults: Option<Faults>,
     hook: Option<Hook>,
     no_streaming: bool,
@@ -185,6 +186,11 @@ impl ApiServer {
     /// What was asked since the first `from` requests.
     pub fn asked_since(&self, from: usize) -> Vec<Asked> {
         self.locked().asked.get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// Applies that made an object: they need the right to create it too.
+    pub fn made_by_apply(&self) -> Vec<Asked> {
+        self.locked().made_by_apply.clone()
     }
 
     pub fn get(&self, key: &Key) -> Option<Value> {
@@ -414,6 +420,7 @@ impl State {
                 body["metadata"]["namespace"] = json!(key.namespace);
             }
             self.applied.insert((key.clone(), asked.manager().to_owned()), asked.body.clone());
+            self.made_by_apply.push(asked.clone());
             return Answer::Object(201, self.store(&key, body));
         };
         let mut after = before.clone();

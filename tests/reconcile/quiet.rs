@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use deployment_guard::controller::Ended;
 use serde_json::json;
 
 use super::deployments::place;
@@ -52,4 +53,19 @@ async fn an_idle_guard_asks_nothing_at_all() {
     let since: Vec<_> = rig.api.asked_since(asked).into_iter().filter(in_shop).collect();
     assert!(since.is_empty(), "{since:#?}");
     assert_eq!(rig.prometheus.reads(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_asked_to_stop_ends_as_asked_and_the_next_one_goes_on() {
+    let (rig, operator) = Rig::watching(json!({"analysis": {"window": "8s"}})).await;
+    rig.push("shop:v2");
+    rig.status("guard", "the release is seen", |s| s["current"]["state"] == "Judging").await;
+    let stopped = tokio::time::timeout(Duration::from_secs(5), operator.stop()).await;
+    assert_eq!(stopped.unwrap(), Ended::Stopped);
+    let asked = rig.api.asked().len();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(rig.api.asked_since(asked).is_empty(), "who stopped asks nothing");
+    let _operator = rig.operator();
+    let status = rig.status("guard", "it is judged good", |s| is(s, "Healthy", "True")).await;
+    assert_eq!(status["history"], json!(null), "one release, one decision: {status:#}");
 }
