@@ -71,7 +71,7 @@ pub fn search_path() -> std::ffi::OsString {
 /// When there is none in `path`.
 pub fn go(path: &OsStr) -> Result<PathBuf, Missing> {
     let remedy =
-        "install Go 1.24 or newer from https://go.dev/dl (only the first `testbed build` needs it)";
+        "install Go 1.26 or newer from https://go.dev/dl (only the first `testbed build` needs it)";
     find_program("go", path).ok_or_else(|| Missing::new("Go", remedy))
 }
 

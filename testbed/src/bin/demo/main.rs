@@ -2,19 +2,26 @@
 //! Run by `make demo`. Every sentence it prints about the guard is read from the cluster, none is made up.
 
 mod guard;
-mod kube;
+mod manifests;
 mod story;
 
 use std::process::ExitCode;
 
 use crate::story::Story;
 
-fn main() -> ExitCode {
-    let mut story = Story::default();
-    let result = story.tell();
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let mut story = match Story::new() {
+        Ok(story) => story,
+        Err(error) => {
+            eprintln!("demo: {error:#}; run it with make demo");
+            return ExitCode::from(2);
+        }
+    };
+    let result = story.tell().await;
     if let Err(error) = &result {
         println!("\nThe demo broke off: {error:#}");
-        story.show_trouble();
+        story.show_trouble().await;
     }
     let failed = story.failed() + u32::from(result.is_err());
     println!("\ndemo: {} passed, {failed} failed", story.passed());
