@@ -22,7 +22,7 @@ async fn a_guard_before_its_deployment_says_so_and_works_when_it_appears() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_made_anew_under_the_same_name_is_another_one() {
     let (rig, _operator) = Rig::watching(json!({})).await;
-    let first = rig.status_of("guard")["target"]["uid"].clone();
+    let before = rig.status_of("guard");
     for (key, _) in rig.api.all("pods").into_iter().chain(rig.api.all("replicasets")) {
         rig.api.delete(&key);
     }
@@ -30,7 +30,11 @@ async fn a_deployment_made_anew_under_the_same_name_is_another_one() {
     rig.status("guard", "the target is missed", |s| because(s, "Ready", "TargetNotFound")).await;
     push(&rig.api, "shop", "shop:v9");
     let status = rig
-        .status("guard", "the new one is known", |s| is(s, "Ready", "True") && s["target"]["uid"] != first)
+        .status("guard", "the new one is known", |s| {
+            is(s, "Ready", "True")
+                && s["target"]["uid"] != before["target"]["uid"]
+                && s["current"]["revision"] != before["current"]["revision"]
+        })
         .await;
     assert_eq!(status["current"]["state"], "Serving", "what serves alone is not judged: {status:#}");
     assert_eq!(status["lastDecision"], json!(null));
