@@ -75,7 +75,9 @@ fn part(text: &mut String, operation: &str, by: &str, of: &str, name: &str) {
 pub(super) fn pod_matchers(pods: &[PodName]) -> Vec<Matcher> {
     let spaces: BTreeSet<&str> = pods.iter().map(|pod| &*pod.namespace).collect();
     let names: BTreeSet<&str> = pods.iter().map(|pod| &*pod.name).collect();
-    let alternation = |words: &BTreeSet<&str>| words.iter().map(|word| regex::escape(word)).collect::<Vec<_>>().join("|");
+    // Outside of brackets a dash is itself, and pod names are full of them.
+    let escape = |word: &&str| regex::escape(word).replace("\\-", "-");
+    let alternation = |words: &BTreeSet<&str>| words.iter().map(escape).collect::<Vec<_>>().join("|");
     let space = match spaces.first() {
         Some(only) if spaces.len() == 1 => Matcher::new("namespace", Operator::Equal, only),
         _ => Matcher::new("namespace", Operator::Matches, &alternation(&spaces)),
