@@ -33,6 +33,7 @@ async fn a_deployment_made_anew_under_the_same_name_is_another_one() {
         .status("guard", "the new one is known", |s| {
             is(s, "Ready", "True")
                 && s["target"]["uid"] != before["target"]["uid"]
+                && s["current"]["state"].is_string()
                 && s["current"]["revision"] != before["current"]["revision"]
         })
         .await;
