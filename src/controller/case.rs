@@ -32,6 +32,18 @@ use crate::record::status;
 /// While nothing is due, how long until a look at nothing in particular (a missed watch event, a changed Secret).
 const IDLE: Duration = Duration::from_secs(600);
 
+/// Reasons that cover the last verdict for as long as they hold.
+const COVERING: [Reason; 8] = [
+    Reason::Idle,
+    Reason::Suspended,
+    Reason::TargetNotFound,
+    Reason::UnknownClass,
+    Reason::InvalidSpec,
+    Reason::TargetAlreadyGuarded,
+    Reason::ScaledToZero,
+    Reason::WorkloadPaused,
+];
+
 /// What opening a case gives.
 pub enum Opened<'a> {
     /// Nothing is due.
@@ -210,6 +222,12 @@ impl<'a> Case<'a> {
             self.not_ready(Reason::TargetNotFound, "the workload is being deleted");
             return Ok(None);
         }
+        if self.draft.target.as_ref().is_some_and(|target| target.uid != *workload.uid) {
+            // Another object under the same name: what is known of the last one does not speak of it.
+            self.draft.current = None;
+            self.draft.undo = None;
+            self.draft.analysis = None;
+        }
         self.draft.target = Some(TargetStatus {
             kind: self.target.target.kind.to_string(),
             name: self.target.target.name.clone(),
@@ -217,9 +235,31 @@ impl<'a> Case<'a> {
             observed_generation: workload.generation,
         });
         self.observe_condition(Type::Ready, true, Reason::Accepted, "configuration valid, target found");
-        self.observe_condition(Type::Stalled, false, Reason::Accepted, "");
+        match self.stall() {
+            Some((reason, message)) => self.observe_condition(Type::Stalled, true, reason, &message),
+            None => self.observe_condition(Type::Stalled, false, Reason::Accepted, ""),
+        }
         let pods = self.ctx.pods.of_owners(workload.revisions.values().map(|revision| &revision.uid));
         Ok(Some((workload, pods)))
+    }
+
+    /// What keeps the last verdict on the current revision from being carried out; only a person can change that.
+    fn stall(&self) -> Option<(Reason, String)> {
+        let current = self.progress.current.as_ref()?;
+        let last = self.draft.last_decision.as_ref()?;
+        let about = match current.stage {
+            Stage::Condemned => Some(last.from_revision.as_str()),
+            Stage::Unproven => last.to_revision.as_deref(),
+            _ => None,
+        };
+        if about != Some(current.revision.as_str()) {
+            return None;
+        }
+        let why = last.action_reason.as_deref()?;
+        let (word, message) = why.split_once(": ").unwrap_or((why, why));
+        let reason = Reason::parse(word)?;
+        let asked_for = matches!(reason, Reason::SuppressedByMode | Reason::Suspended | Reason::Superseded);
+        (!asked_for).then(|| (reason, message.to_owned()))
     }
 
     /// The workload, read only if the watch saw it change since the last read.
@@ -275,9 +315,10 @@ impl<'a> Case<'a> {
     pub fn settled(&mut self, current: &Current, workload: &Workload) {
         progress::write_current(&mut self.draft, current, workload);
         self.draft.next_evaluation = None;
-        let healthy = condition::find(&self.draft.conditions, Type::Healthy).and_then(|c| Reason::parse(&c.reason));
-        let covered = [Reason::Suspended, Reason::TargetNotFound, Reason::UnknownClass, Reason::InvalidSpec, Reason::TargetAlreadyGuarded, Reason::ScaledToZero, Reason::WorkloadPaused];
-        if healthy.is_none_or(|reason| covered.contains(&reason)) {
+        let healthy = condition::find(&self.draft.conditions, Type::Healthy);
+        let unknown = healthy.is_none_or(|condition| condition.status == Truth::Unknown.as_str());
+        let reason = healthy.and_then(|condition| Reason::parse(&condition.reason));
+        if unknown && reason.is_none_or(|reason| COVERING.contains(&reason)) {
             self.uncover(current);
         }
     }

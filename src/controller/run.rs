@@ -90,7 +90,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
         () = classes => Ended::Unexpectedly("the watch on classes"),
         () = class_status => if stop.is_cancelled() { Ended::Stopped } else { Ended::Unexpectedly("the loop over classes") },
         () = beat(&ctx) => Ended::Unexpectedly("the beat"),
-        () = &mut guards => if stop.is_cancelled() { Ended::Stopped } else { Ended::Unexpectedly("the loop over guards") },
+        () = &mut guards => return if stop.is_cancelled() { Ended::Stopped } else { Ended::Unexpectedly("the loop over guards") },
     };
     if stop.is_cancelled() {
         // What is under way is finished; the watches are not needed for that.
@@ -220,7 +220,9 @@ async fn guards(
 ) {
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
     let api = Api::<DeploymentGuard>::all(client);
-    let controller = Controller::new(api, watcher::Config::default().timeout(55))
+    let (reader, writer) = reflector::store();
+    let touched = kube::runtime::WatchStreamExt::touched_objects(reflector::reflector(writer, watch::events(api)));
+    let controller = Controller::for_stream(touched, reader)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(woken.map(|key| ObjectRef::new(&key.name).within(&key.namespace)))
         .graceful_shutdown_on(stop.cancelled_owned());
