@@ -61,8 +61,8 @@ pub async fn step(
     let assessment = assess::assess(policy.analysis.scorer, &state, &input, &policy.analysis);
     let interval = policy.analysis.interval.resolve(case.scrape(assessment.scrape));
     case.wake_at(plan::next_on_grid(case.now, interval));
-    say_metrics(case, current.first_ready.is_some(), readings.error());
     let blind = blind(&readings);
+    say_metrics(case, current.first_ready.is_some(), readings.error(), blind.is_some());
     show(case, &assessment);
     let moment = Moment {
         now: case.now,
@@ -135,16 +135,21 @@ fn blind(readings: &MetricReadings) -> Option<String> {
     (needed || all).then(|| readings.error().unwrap_or_default().to_owned())
 }
 
-fn say_metrics(case: &mut Case<'_>, asked: bool, blind: Option<&str>) {
+fn say_metrics(case: &mut Case<'_>, asked: bool, error: Option<&str>, blind: bool) {
     let before = crate::api::condition::find(&case.draft.conditions, Type::MetricsAvailable);
     let was_blind = before.is_some_and(|condition| condition.status == Truth::False.as_str());
-    match blind {
+    match error {
         Some(error) => {
-            let message = format!("metrics could not be read: {error}; nothing is concluded from that");
+            let (what, reason) = if blind {
+                ("metrics", Reason::PrometheusUnreachable)
+            } else {
+                ("some signals", Reason::InsufficientData)
+            };
+            let message = format!("{what} could not be read: {error}; nothing is concluded from that");
             if !was_blind {
                 case.note(EventReason::MetricsUnavailable, message.clone());
             }
-            case.observe_condition(Type::MetricsAvailable, false, Reason::PrometheusUnreachable, &message);
+            case.observe_condition(Type::MetricsAvailable, false, reason, &message);
         }
         None if asked => {
             case.observe_condition(Type::MetricsAvailable, true, Reason::MetricsRead, "the last read worked");
