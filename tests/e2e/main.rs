@@ -1,0 +1,74 @@
+//! The whole thing on a real cluster: the operator as a pod, real traffic, a real Prometheus.
+//!
+//! Role: what only a cluster can show. Run by `make e2e`, inside a testbed. Each test has a namespace of its own; those
+//! that leave the cluster alone run side by side, those that stop parts of it take turns afterwards.
+//! Arguments: parts of test names; `--list`; `--test-threads=N`.
+
+mod api;
+mod cluster_faults;
+mod operator_faults;
+mod ownership;
+mod releases;
+mod runner;
+mod scene;
+mod signals;
+mod targets;
+mod undo;
+mod world;
+
+use std::process::ExitCode;
+
+use testbed::cluster::Cluster;
+
+use crate::runner::{Runner, cases};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let runner = Runner::from_arguments(std::env::args().skip(1), together(), in_turn());
+    if runner.lists() {
+        return ExitCode::SUCCESS;
+    }
+    let Ok(cluster) = Cluster::join() else {
+        eprintln!("error: these tests need a cluster of their own: run them with `make e2e`");
+        return ExitCode::from(2);
+    };
+    if let Err(error) = world::install(&cluster).await {
+        eprintln!("error: the operator cannot be installed: {error:#}");
+        eprintln!("{}", world::operator_log(&cluster, "").await);
+        return ExitCode::FAILURE;
+    }
+    runner.run(&cluster).await
+}
+
+/// Tests that leave the cluster alone, the long ones first.
+fn together() -> Vec<runner::Case> {
+    cases![
+        undo::a_release_with_40_percent_errors_is_undone_once_and_verified,
+        undo::a_fix_pushed_while_the_bad_release_is_judged_is_not_undone,
+        releases::a_good_release_passes_and_leaves_a_sample_that_goes_with_the_guard,
+        ownership::after_an_undo_server_side_apply_has_no_conflict_and_removes_what_only_the_old_version_had,
+        ownership::after_an_undo_client_side_apply_has_no_conflict_and_the_record_says_what_stays,
+        releases::a_service_without_metrics_is_never_called_healthy_and_never_undone,
+        releases::errors_of_a_cold_start_are_not_held_against_a_release,
+        releases::in_observe_a_bad_release_is_reported_and_nothing_is_touched,
+        signals::a_selector_that_is_no_promql_is_named_and_other_guards_go_on,
+        undo::a_policy_that_refuses_the_undo_is_named_and_the_workload_is_left_alone,
+        undo::a_deployment_paused_while_it_is_judged_is_not_undone,
+        targets::a_paused_deployment_is_left_alone_until_it_is_resumed,
+        targets::a_guard_waits_for_its_deployment_and_follows_it_when_it_is_made_anew,
+        targets::a_guard_of_an_unknown_class_waits_until_the_class_exists,
+        targets::of_two_guards_on_one_deployment_the_younger_stands_aside,
+        api::the_api_server_refuses_each_bad_spec_with_its_sentence,
+        api::a_guard_of_three_lines_is_accepted_without_warnings_and_reads_well,
+    ]
+}
+
+/// Tests that stop parts of the cluster.
+fn in_turn() -> Vec<runner::Case> {
+    cases![
+        operator_faults::an_operator_killed_again_and_again_undoes_a_bad_release_exactly_once,
+        operator_faults::an_intent_left_by_a_dead_operator_is_finished_once_or_found_done,
+        cluster_faults::without_prometheus_a_good_release_is_neither_undone_nor_called_healthy,
+        cluster_faults::a_restart_of_the_api_server_loses_no_verdict_and_causes_no_undo,
+    ]
+}

@@ -1,0 +1,155 @@
+//! Runs the tests: first side by side, then those that take turns.
+//!
+//! Role: order, limits and the report. Inputs: the command line, two lists of tests. Outputs: lines as cargo's own
+//! harness prints them, and for what failed everything that helps to find out why. That harness knows no phases.
+
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use futures::FutureExt;
+use futures::future::{LocalBoxFuture, join_all};
+use serde_json::json;
+use testbed::cluster::Cluster;
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::scene::Scene;
+use crate::world;
+
+/// No test may take longer.
+const LIMIT: Duration = Duration::from_secs(240);
+/// A test mostly waits, so more of them than cores.
+const SIDE_BY_SIDE: usize = 6;
+
+/// One test.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// Its sentence, with its module.
+    pub name: &'static str,
+    /// The test.
+    pub run: fn(Scene) -> LocalBoxFuture<'static, Result<()>>,
+}
+
+/// A list of tests.
+macro_rules! cases {
+    ($($module:ident::$name:ident),+ $(,)?) => {
+        vec![$($crate::runner::Case {
+            name: concat!(stringify!($module), "::", stringify!($name)),
+            run: |scene| Box::pin($crate::$module::$name(scene)),
+        }),+]
+    };
+}
+pub(crate) use cases;
+
+/// What is to be run.
+pub struct Runner {
+    together: Vec<Case>,
+    in_turn: Vec<Case>,
+    side_by_side: usize,
+    list: bool,
+}
+
+struct Outcome {
+    name: &'static str,
+    trouble: Option<String>,
+}
+
+impl Runner {
+    /// Reads the command line; options of cargo's own harness that mean nothing here are passed over.
+    pub fn from_arguments(arguments: impl Iterator<Item = String>, together: Vec<Case>, in_turn: Vec<Case>) -> Self {
+        let from_environment = std::env::var("RUST_TEST_THREADS").ok().and_then(|text| text.parse().ok());
+        let mut side_by_side = from_environment.unwrap_or(SIDE_BY_SIDE);
+        let mut list = false;
+        let mut wanted = Vec::new();
+        for argument in arguments {
+            if let Some(number) = argument.strip_prefix("--test-threads=") {
+                side_by_side = number.parse().unwrap_or(side_by_side);
+            } else if argument == "--list" {
+                list = true;
+            } else if !argument.starts_with('-') {
+                wanted.push(argument);
+            }
+        }
+        let chosen = |cases: Vec<Case>| {
+            let fits = |case: &Case| wanted.is_empty() || wanted.iter().any(|part| case.name.contains(part.as_str()));
+            cases.into_iter().filter(fits).collect()
+        };
+        Self { together: chosen(together), in_turn: chosen(in_turn), side_by_side: side_by_side.max(1), list }
+    }
+
+    /// Whether only the names were asked for; prints them.
+    pub fn lists(&self) -> bool {
+        if self.list {
+            self.together.iter().chain(&self.in_turn).for_each(|case| println!("{}: test", case.name));
+        }
+        self.list
+    }
+
+    /// Runs what was chosen.
+    pub async fn run(&self, cluster: &Cluster) -> ExitCode {
+        let started = Instant::now();
+        let total = self.together.len() + self.in_turn.len();
+        println!("\nrunning {total} tests, {} side by side", self.side_by_side);
+        let turn = Arc::new(Mutex::new(()));
+        let scene = |number: usize| Scene::new(cluster, format!("e2e-{number}"), turn.clone());
+        let permits = Semaphore::new(self.side_by_side);
+        let mut outcomes = join_all(self.together.iter().enumerate().map(|(number, case)| {
+            let scene = scene(number);
+            async {
+                let _permit = permits.acquire().await;
+                attempt(case, scene, Box::pin(async { Ok(()) })).await
+            }
+        }))
+        .await;
+        // Whatever is disturbed, every one of these has its traffic and its guard before the first disturbance.
+        let first = self.together.len();
+        let scenes: Vec<_> = (first..total).map(scene).collect();
+        let ready = join_all(scenes.iter().map(|scene| scene.begin(json!({"analysis": {"onInconclusive": "Hold"}})))).await;
+        let runs = self.in_turn.iter().zip(scenes).zip(ready).map(|((case, scene), ready)| {
+            attempt(case, scene, Box::pin(async { ready.map(|_| ()) }))
+        });
+        outcomes.extend(join_all(runs).await);
+        report(&outcomes, started.elapsed())
+    }
+}
+
+async fn attempt(case: &Case, scene: Scene, ready: LocalBoxFuture<'static, Result<()>>) -> Outcome {
+    let started = Instant::now();
+    let run = case.run;
+    let own = scene.clone();
+    // A panic is a failure of this test alone.
+    let task = AssertUnwindSafe(async move {
+        ready.await?;
+        run(own).await
+    });
+    let result = match tokio::time::timeout(LIMIT, task.catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(anyhow!("it panicked, see above")),
+        Err(_) => Err(anyhow!("not finished after {} s", LIMIT.as_secs())),
+    };
+    let word = if result.is_ok() { "ok" } else { "FAILED" };
+    println!("test {} ... {word} ({:.1} s)", case.name, started.elapsed().as_secs_f64());
+    let trouble = match result {
+        Ok(()) => None,
+        Err(error) => Some(format!("{error:#}\n{}", world::trouble(&scene).await)),
+    };
+    scene.end().await;
+    Outcome { name: case.name, trouble }
+}
+
+fn report(outcomes: &[Outcome], took: Duration) -> ExitCode {
+    let failed: Vec<_> = outcomes.iter().filter_map(|outcome| Some((outcome.name, outcome.trouble.as_ref()?))).collect();
+    for (name, trouble) in &failed {
+        println!("\n---- {name} ----\n{trouble}");
+    }
+    if !failed.is_empty() {
+        println!("\nfailures:");
+        failed.iter().for_each(|(name, _)| println!("    {name}"));
+    }
+    let word = if failed.is_empty() { "ok" } else { "FAILED" };
+    let passed = outcomes.len() - failed.len();
+    println!("\ntest result: {word}. {passed} passed; {} failed; finished in {:.0} s\n", failed.len(), took.as_secs_f64());
+    ExitCode::from(u8::from(!failed.is_empty()))
+}

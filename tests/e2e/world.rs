@@ -1,0 +1,60 @@
+//! What all tests share: the definitions, the operator as a pod, the default class; and what to show when one fails.
+//!
+//! Role: installs as a user does, once. Inputs: the files of a release. Outputs: a ready operator.
+
+use anyhow::{Context, Result};
+use testbed::cluster::Cluster;
+use testbed::images::OPERATOR_IMAGE;
+
+use crate::scene::Scene;
+
+const INSTALL: &str = include_str!("../../manifests/install.yaml");
+const CLASS: &str = include_str!("../../manifests/examples/class.yaml");
+const CRDS: [&str; 2] = [
+    include_str!("../../crds/deploymentguards.deploymentguard.dev.yaml"),
+    include_str!("../../crds/guardclasses.deploymentguard.dev.yaml"),
+];
+/// Where the operator runs.
+pub const NAMESPACE: &str = "deployment-guard";
+/// The operator's Deployment.
+pub const OPERATOR: &str = "deployment/deployment-guard";
+
+/// Installs everything and waits until the operator is ready.
+pub async fn install(cluster: &Cluster) -> Result<()> {
+    let server_side = ["apply", "--server-side", "-f", "-"];
+    for definition in CRDS {
+        cluster.kubectl_with(&server_side, definition).await?;
+    }
+    // The only difference to a user's installation: the image comes from this checkout, not from a registry.
+    let local = format!("image: {OPERATOR_IMAGE}\n          imagePullPolicy: Never");
+    let install = INSTALL.replace("image: deployment-guard:0.1.0", &local);
+    cluster.kubectl_with(&server_side, &install).await?;
+    operator_ready(cluster).await?;
+    cluster.apply(CLASS).await.context("the default class")
+}
+
+/// Waits until the operator that is wanted now is ready.
+pub async fn operator_ready(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["-n", NAMESPACE, "rollout", "status", OPERATOR, "--timeout=90s"]).await?;
+    Ok(())
+}
+
+/// The last lines of the operator's log that mention `about`.
+pub async fn operator_log(cluster: &Cluster, about: &str) -> String {
+    let log = cluster.kubectl(&["-n", NAMESPACE, "logs", OPERATOR, "--tail=2000"]).await;
+    let log = log.unwrap_or_else(|error| error.to_string());
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(about)).collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+/// Everything that helps to find out why a test failed.
+pub async fn trouble(scene: &Scene) -> String {
+    let mut text = String::new();
+    for command in ["get dg -o yaml", "get deployments,replicasets,pods -o wide", "get events --sort-by=.lastTimestamp"] {
+        let arguments: Vec<_> = command.split(' ').collect();
+        let printed = scene.kubectl(&arguments).await.unwrap_or_else(|error| format!("{error:#}"));
+        text.push_str(&format!("$ kubectl -n {} {command}\n{printed}\n", scene.namespace));
+    }
+    let log = operator_log(&scene.cluster, &scene.namespace).await;
+    format!("{text}$ the operator's last lines about this namespace\n{log}\n")
+}
