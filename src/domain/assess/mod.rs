@@ -4,6 +4,7 @@
 //! the last evaluation, the policy. Outputs: `Assessment` with the next state. Missing is never bad and never good. Must
 //! never import: other rooms.
 
+mod describe;
 mod quantile;
 mod seed;
 mod show;
@@ -18,8 +19,8 @@ use super::outcome::{Confidence, HealthScore, Reason};
 use super::policy::{Analysis, Scorer};
 use super::signal::Term;
 
-pub use quantile::{quantile_ms, Quantile};
-pub use seed::{score, SeedState};
+pub use quantile::{Quantile, quantile_ms};
+pub use seed::{SeedState, score};
 
 /// Why there is nothing to read, without anything being broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,16 +139,20 @@ impl MetricReadings {
             query: String::new(),
             reading: Reading::Errored(text.to_owned()),
         };
-        Self { signals: names.map(entry).collect() }
+        Self {
+            signals: names.map(entry).collect(),
+        }
     }
 
     /// The first error, if any signal could not be read.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
-        self.signals.iter().find_map(|signal| match &signal.reading {
-            Reading::Errored(text) => Some(text.as_str()),
-            Reading::Value(_) | Reading::Missing(_) => None,
-        })
+        self.signals
+            .iter()
+            .find_map(|signal| match &signal.reading {
+                Reading::Errored(text) => Some(text.as_str()),
+                Reading::Value(_) | Reading::Missing(_) => None,
+            })
     }
 }
 
@@ -165,7 +170,13 @@ impl AssessState {
     #[must_use]
     pub const fn new(scorer: Scorer, start: Timestamp) -> Self {
         match scorer {
-            Scorer::Seed => Self::Seed(SeedState { scored_until: start, low_streak: 0, scores: 0, last_points: None, complete: false }),
+            Scorer::Seed => Self::Seed(SeedState {
+                scored_until: start,
+                low_streak: 0,
+                scores: 0,
+                last_points: None,
+                complete: false,
+            }),
         }
     }
 
@@ -312,7 +323,12 @@ pub struct Assessment {
 
 /// Judges what was read since the last evaluation.
 #[must_use]
-pub fn assess(scorer: Scorer, state: &AssessState, input: &AssessInput<'_>, analysis: &Analysis) -> Assessment {
+pub fn assess(
+    scorer: Scorer,
+    state: &AssessState,
+    input: &AssessInput<'_>,
+    analysis: &Analysis,
+) -> Assessment {
     match (scorer, state) {
         (Scorer::Seed, AssessState::Seed(state)) => seed::assess(*state, input, analysis),
     }

@@ -14,7 +14,7 @@ fn analysis(min_requests: u64) -> Analysis {
     Analysis {
         interval: Interval::Every(Duration::from_secs(5)),
         warmup: Duration::ZERO,
-        window: Duration::from_secs(600),
+        window: Duration::from_mins(10),
         min_requests,
         on_inconclusive: OnInconclusive::Continue,
         scorer: Scorer::Seed,
@@ -29,12 +29,20 @@ fn life(name: &str, side: Side) -> PodLife {
         grown_from: Some(at(-50)),
         container_starts: Vec::new(),
         gone: None,
-        containers: vec![ContainerFact { name: "app".into(), memory_limit: Some(1000) }],
+        containers: vec![ContainerFact {
+            name: "app".into(),
+            memory_limit: Some(1000),
+        }],
     }
 }
 
 fn reading(name: &str, reading: Reading<Measured>) -> SignalReading {
-    SignalReading { name: name.to_owned(), term: Term::of(name), query: String::new(), reading }
+    SignalReading {
+        name: name.to_owned(),
+        term: Term::of(name),
+        query: String::new(),
+        reading,
+    }
 }
 
 /// Counters that grow by `total` and `parts` in every step of 5 s.
@@ -43,7 +51,10 @@ fn growing(bounds: Vec<f64>, pods: &[(&str, u64, &[u64])], steps: u64) -> Counte
     let mut counters = Counters::new(width, bounds);
     for (name, total, parts) in pods {
         for step in 0..=steps {
-            let row: Vec<u64> = std::iter::once(total).chain(*parts).map(|count| count * step).collect();
+            let row: Vec<u64> = std::iter::once(total)
+                .chain(*parts)
+                .map(|count| count * step)
+                .collect();
             let time = at(i64::try_from(step).unwrap() * 5);
             counters.push(&PodName::new("shop", name), time, time, &row);
         }
@@ -52,7 +63,11 @@ fn growing(bounds: Vec<f64>, pods: &[(&str, u64, &[u64])], steps: u64) -> Counte
 }
 
 fn errors(bad: u64, total: u64, steps: u64) -> Reading<Measured> {
-    Reading::Value(Measured::Ratio(growing(vec![], &[("new", total, &[bad]), ("old", total, &[0])], steps)))
+    Reading::Value(Measured::Ratio(growing(
+        vec![],
+        &[("new", total, &[bad]), ("old", total, &[0])],
+        steps,
+    )))
 }
 
 fn memory(percent: f64) -> Reading<Measured> {
@@ -62,18 +77,33 @@ fn memory(percent: f64) -> Reading<Measured> {
         sampled: at(time),
         value: percent * 10.0,
     };
-    Reading::Value(Measured::Gauge((0..20).map(|step| point(step * 5)).collect()))
+    Reading::Value(Measured::Gauge(
+        (0..20).map(|step| point(step * 5)).collect(),
+    ))
 }
 
 fn latency() -> Reading<Measured> {
-    Reading::Value(Measured::Histogram(growing(vec![100.0, 500.0], &[("new", 100, &[90, 100]), ("old", 100, &[100, 100])], 10)))
+    Reading::Value(Measured::Histogram(growing(
+        vec![100.0, 500.0],
+        &[("new", 100, &[90, 100]), ("old", 100, &[100, 100])],
+        10,
+    )))
 }
 
 fn judge(signals: Vec<SignalReading>, min_requests: u64) -> Assessment {
     let lives = [life("new", Side::New), life("old", Side::Old)];
     let readings = MetricReadings { signals };
-    let input = AssessInput { now: at(60), lives: &lives, readings: &readings };
-    assess(Scorer::Seed, &AssessState::new(Scorer::Seed, at(0)), &input, &analysis(min_requests))
+    let input = AssessInput {
+        now: at(60),
+        lives: &lives,
+        readings: &readings,
+    };
+    assess(
+        Scorer::Seed,
+        &AssessState::new(Scorer::Seed, at(0)),
+        &input,
+        &analysis(min_requests),
+    )
 }
 
 fn full(bad: u64, steps: u64) -> Vec<SignalReading> {
@@ -102,9 +132,24 @@ fn two_bad_scores_running_are_harm_and_one_is_not() {
     let two = judge(full(40, 3), 20);
     assert_eq!(two.standing, Standing::Harmful);
     assert_eq!(two.metrics.error_rate_ppm, Some(400_000));
-    assert!(two.reasoning.contains("error rate 40.0 % against 0.0 % on the old revision (40 of 100 requests)"), "{}", two.reasoning);
+    assert!(
+        two.reasoning
+            .contains("error rate 40.0 % against 0.0 % on the old revision (40 of 100 requests)"),
+        "{}",
+        two.reasoning
+    );
     let one = judge(full(40, 1), 20);
-    assert!(matches!(one.standing, Standing::Unproven { reason: Reason::InsufficientData, .. }), "{:?}", one.standing);
+    assert!(
+        matches!(
+            one.standing,
+            Standing::Unproven {
+                reason: Reason::InsufficientData,
+                ..
+            }
+        ),
+        "{:?}",
+        one.standing
+    );
     assert_eq!(one.state.since(), at(5));
 }
 
@@ -124,18 +169,30 @@ fn a_healthy_release_is_fine_and_its_signals_are_shown() {
     assert_eq!(found.metrics.memory_percent, Some(60));
     assert_eq!(found.metrics.response_time_ms, Some(300));
     let view = &found.signals[0];
-    assert_eq!((view.counts.as_str(), view.new.as_str(), view.old.as_str()), ("0 of 100", "0.0 %", "0.0 %"));
+    assert_eq!(
+        (view.counts.as_str(), view.new.as_str(), view.old.as_str()),
+        ("0 of 100", "0.0 %", "0.0 %")
+    );
     assert_eq!(found.signals[1].old, "95 ms");
 }
 
 #[test]
 fn steps_are_merged_until_there_are_enough_requests() {
     let found = judge(full(40, 3), 150);
-    assert_eq!(found.state, AssessState::Seed(SeedState {
-        scored_until: at(10), low_streak: 1, scores: 1, last_points: Some(20), complete: true,
-    }));
+    assert_eq!(
+        found.state,
+        AssessState::Seed(SeedState {
+            scored_until: at(10),
+            low_streak: 1,
+            scores: 1,
+            last_points: Some(20),
+            complete: true,
+        })
+    );
     let none = judge(full(40, 3), 1000);
-    assert!(matches!(&none.standing, Standing::NotYet { reason: Reason::InsufficientData, message } if message.contains("300 of 1000")));
+    assert!(
+        matches!(&none.standing, Standing::NotYet { reason: Reason::InsufficientData, message } if message.contains("300 of 1000"))
+    );
     assert_eq!(none.score, None);
 }
 
@@ -148,9 +205,16 @@ fn what_is_missing_forbids_fine_and_is_named() {
     ] {
         let mut signals = full(0, 5);
         let text = missing.sentence();
-        signals.iter_mut().find(|signal| signal.name == name).unwrap().reading = missing;
+        signals
+            .iter_mut()
+            .find(|signal| signal.name == name)
+            .unwrap()
+            .reading = missing;
         match judge(signals, 20).standing {
-            Standing::Unproven { message, .. } => assert!(message.contains(name) && message.contains(&text), "{message}"),
+            Standing::Unproven { message, .. } => assert!(
+                message.contains(name) && message.contains(&text),
+                "{message}"
+            ),
             other => panic!("{other:?}"),
         }
     }
@@ -161,22 +225,65 @@ fn unreadable_errors_are_neither_good_nor_bad() {
     let mut signals = full(40, 5);
     signals[0].reading = Reading::Errored("no connection".to_owned());
     let found = judge(signals, 20);
-    assert!(matches!(found.standing, Standing::NotYet { reason: Reason::PrometheusUnreachable, .. }));
+    assert!(matches!(
+        found.standing,
+        Standing::NotYet {
+            reason: Reason::PrometheusUnreachable,
+            ..
+        }
+    ));
     assert_eq!(found.score, None);
     assert_eq!(found.state.since(), at(0));
+}
+
+#[test]
+fn memory_that_is_scraped_less_often_than_errors_still_counts() {
+    let point = |time, percent: f64| GaugePoint {
+        pod: PodName::new("shop", "new"),
+        container: Some("app".into()),
+        sampled: at(time),
+        value: percent * 10.0,
+    };
+    let mut signals = full(0, 5);
+    signals[2].reading = Reading::Value(Measured::Gauge(vec![
+        point(-30, 95.0),
+        point(1, 60.0),
+        point(50, 99.0),
+    ]));
+    let found = judge(signals, 20);
+    assert_eq!(found.standing, Standing::Fine);
+    assert_eq!(found.metrics.memory_percent, Some(60));
 }
 
 #[test]
 fn no_requests_are_no_traffic() {
     let mut signals = full(0, 3);
     signals[0].reading = errors(0, 0, 3);
-    assert!(matches!(judge(signals, 20).standing, Standing::NotYet { reason: Reason::NoTraffic, .. }));
+    assert!(matches!(
+        judge(signals, 20).standing,
+        Standing::NotYet {
+            reason: Reason::NoTraffic,
+            ..
+        }
+    ));
 }
 
 #[test]
 fn the_last_finite_bucket_is_a_lower_bound_and_said_so() {
-    assert_eq!(quantile_ms(0.95, &[100.0, 500.0], &[10, 50], 100), Some(Quantile { value: 500.0, at_least: true }));
-    assert_eq!(quantile_ms(0.5, &[100.0, 500.0], &[0, 100], 100), Some(Quantile { value: 300.0, at_least: false }));
+    assert_eq!(
+        quantile_ms(0.95, &[100.0, 500.0], &[10, 50], 100),
+        Some(Quantile {
+            value: 500.0,
+            at_least: true
+        })
+    );
+    assert_eq!(
+        quantile_ms(0.5, &[100.0, 500.0], &[0, 100], 100),
+        Some(Quantile {
+            value: 300.0,
+            at_least: false
+        })
+    );
     assert_eq!(quantile_ms(0.5, &[100.0], &[0], 0), None);
 }
 

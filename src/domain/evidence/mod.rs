@@ -42,7 +42,11 @@ impl Counters {
     /// Counters without rows.
     #[must_use]
     pub fn new(width: usize, bounds: Vec<f64>) -> Self {
-        Self { width, bounds, pods: BTreeMap::new() }
+        Self {
+            width,
+            bounds,
+            pods: BTreeMap::new(),
+        }
     }
 
     /// Adds a row; rows of a pod come in order of grid time. A row of another width is dropped.
@@ -100,7 +104,9 @@ impl PodLife {
             pod: fact.pod.clone(),
             side,
             created: fact.created,
-            grown_from: fact.first_ready.and_then(|ready| ready.checked_add(warmup).ok()),
+            grown_from: fact
+                .first_ready
+                .and_then(|ready| ready.checked_add(warmup).ok()),
             container_starts: fact.container_starts.clone(),
             gone: None,
             containers: fact.containers.clone(),
@@ -166,7 +172,7 @@ pub struct Replay {
 /// How far before `since` a read begins, so that the running maxima are known.
 #[must_use]
 pub fn look_back(resolution: Duration) -> Duration {
-    resolution.saturating_mul(8).max(Duration::from_secs(60))
+    resolution.saturating_mul(8).max(Duration::from_mins(1))
 }
 
 #[cfg(test)]

@@ -36,14 +36,44 @@ impl Query {
         match measure {
             Measure::Ratio { bad, total } => {
                 let total = total.with(&matchers);
-                part(&mut text, "sum", "namespace,pod", &bad.with(&matchers).to_string(), PART_BAD);
-                part(&mut text, "sum", "namespace,pod", &total.to_string(), PART_TOTAL);
-                part(&mut text, "max", "namespace,pod", &format!("timestamp({total})"), PART_AT);
+                part(
+                    &mut text,
+                    "sum",
+                    "namespace,pod",
+                    &bad.with(&matchers).to_string(),
+                    PART_BAD,
+                );
+                part(
+                    &mut text,
+                    "sum",
+                    "namespace,pod",
+                    &total.to_string(),
+                    PART_TOTAL,
+                );
+                part(
+                    &mut text,
+                    "max",
+                    "namespace,pod",
+                    &format!("timestamp({total})"),
+                    PART_AT,
+                );
             }
             Measure::Histogram { buckets, .. } => {
                 let buckets = buckets.with(&matchers);
-                part(&mut text, "sum", "namespace,pod,le", &buckets.to_string(), PART_BUCKET);
-                part(&mut text, "max", "namespace,pod", &format!("timestamp({buckets})"), PART_AT);
+                part(
+                    &mut text,
+                    "sum",
+                    "namespace,pod,le",
+                    &buckets.to_string(),
+                    PART_BUCKET,
+                );
+                part(
+                    &mut text,
+                    "max",
+                    "namespace,pod",
+                    &format!("timestamp({buckets})"),
+                    PART_AT,
+                );
             }
             Measure::Gauge { selector, by } => {
                 let selector = selector.with(&matchers);
@@ -51,8 +81,20 @@ impl Query {
                     GaugeBy::Container => ("max", "namespace,pod,container"),
                     GaugeBy::Pod => ("sum", "namespace,pod"),
                 };
-                part(&mut text, operation, labels, &selector.to_string(), PART_VALUE);
-                part(&mut text, "max", labels, &format!("timestamp({selector})"), PART_AT);
+                part(
+                    &mut text,
+                    operation,
+                    labels,
+                    &selector.to_string(),
+                    PART_VALUE,
+                );
+                part(
+                    &mut text,
+                    "max",
+                    labels,
+                    &format!("timestamp({selector})"),
+                    PART_AT,
+                );
             }
         }
         Self(text)
@@ -68,7 +110,10 @@ impl Query {
 fn part(text: &mut String, operation: &str, by: &str, of: &str, name: &str) {
     let or = if text.is_empty() { "" } else { " or " };
     // Writing to a string cannot fail.
-    let _ = write!(text, "{or}label_replace({operation} by ({by}) ({of}),\"{LABEL}\",\"{name}\",\"\",\"\")");
+    let _ = write!(
+        text,
+        "{or}label_replace({operation} by ({by}) ({of}),\"{LABEL}\",\"{name}\",\"\",\"\")"
+    );
 }
 
 /// Matchers that hold a selector to these pods; a cross product over namespaces, so readers drop what nobody asked for.
@@ -77,12 +122,16 @@ pub(super) fn pod_matchers(pods: &[PodName]) -> Vec<Matcher> {
     let names: BTreeSet<&str> = pods.iter().map(|pod| &*pod.name).collect();
     // Outside of brackets a dash is itself, and pod names are full of them.
     let escape = |word: &&str| regex::escape(word).replace("\\-", "-");
-    let alternation = |words: &BTreeSet<&str>| words.iter().map(escape).collect::<Vec<_>>().join("|");
+    let alternation =
+        |words: &BTreeSet<&str>| words.iter().map(escape).collect::<Vec<_>>().join("|");
     let space = match spaces.first() {
         Some(only) if spaces.len() == 1 => Matcher::new("namespace", Operator::Equal, only),
         _ => Matcher::new("namespace", Operator::Matches, &alternation(&spaces)),
     };
-    vec![space, Matcher::new("pod", Operator::Matches, &alternation(&names))]
+    vec![
+        space,
+        Matcher::new("pod", Operator::Matches, &alternation(&names)),
+    ]
 }
 
 impl Selector {
@@ -101,8 +150,13 @@ mod tests {
     fn a_ratio_is_one_query_of_three_parts_held_to_the_pods() {
         let total = Selector::parse("http_requests_total").unwrap();
         let bad = Selector::parse("http_requests_total{code=~'5..'}").unwrap();
-        let query = Query::new(&Measure::Ratio { bad, total }, &[PodName::new("shop", "b.1"), PodName::new("shop", "a")]);
-        let held = |more: &str| format!("http_requests_total{{{more}namespace=\"shop\",pod=~\"a|b\\\\.1\"}}");
+        let query = Query::new(
+            &Measure::Ratio { bad, total },
+            &[PodName::new("shop", "b.1"), PodName::new("shop", "a")],
+        );
+        let held = |more: &str| {
+            format!("http_requests_total{{{more}namespace=\"shop\",pod=~\"a|b\\\\.1\"}}")
+        };
         assert_eq!(
             query.as_str(),
             format!(
@@ -118,8 +172,15 @@ mod tests {
 
     #[test]
     fn several_namespaces_become_an_alternation() {
-        let query = Query::new(&super::super::container_memory(), &[PodName::new("a", "x"), PodName::new("b", "y")]);
-        assert!(query.as_str().contains(r#"namespace=~"a|b",pod=~"x|y""#), "{}", query.as_str());
+        let query = Query::new(
+            &super::super::container_memory(),
+            &[PodName::new("a", "x"), PodName::new("b", "y")],
+        );
+        assert!(
+            query.as_str().contains(r#"namespace=~"a|b",pod=~"x|y""#),
+            "{}",
+            query.as_str()
+        );
         assert!(query.as_str().contains("max by (namespace,pod,container)"));
         assert!(!query.as_str().contains("rate("));
     }

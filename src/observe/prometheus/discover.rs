@@ -13,7 +13,7 @@ use super::batch::Grid;
 use super::http::{Http, SourceError};
 use crate::domain::evidence::PodLife;
 use crate::domain::rollout::{PodName, Side};
-use crate::domain::signal::{discovery_selector, resolve_http_generic, LabelSet, Resolved};
+use crate::domain::signal::{LabelSet, Resolved, discovery_selector, resolve_http_generic};
 
 /// Pods asked for, of each side.
 const PODS: usize = 3;
@@ -30,25 +30,41 @@ pub(super) struct Discovery {
 
 impl Discovery {
     pub(super) fn new(http: Arc<Http>) -> Self {
-        Self { http, known: Mutex::default() }
+        Self {
+            http,
+            known: Mutex::default(),
+        }
     }
 
-    pub(super) async fn resolve(&self, lives: &[PodLife], grid: &Grid) -> Result<Resolved, SourceError> {
+    pub(super) async fn resolve(
+        &self,
+        lives: &[PodLife],
+        grid: &Grid,
+    ) -> Result<Resolved, SourceError> {
         let mut pods = Vec::new();
         for side in [Side::New, Side::Old] {
-            let mut of_side: Vec<&PodName> = lives.iter().filter(|life| life.side == Some(side)).map(|life| &life.pod).collect();
+            let mut of_side: Vec<&PodName> = lives
+                .iter()
+                .filter(|life| life.side == Some(side))
+                .map(|life| &life.pod)
+                .collect();
             of_side.sort();
             pods.extend(of_side.into_iter().take(PODS).cloned());
         }
-        let Some(key) = pods.first().cloned() else { return Ok(resolve_http_generic(&[])) };
+        let Some(key) = pods.first().cloned() else {
+            return Ok(resolve_http_generic(&[]));
+        };
         if let Some((resolved, at)) = self.known.lock().await.get(&key)
             && ((resolved.errors.is_ok() && resolved.latency.is_ok()) || at.elapsed() < RETRY)
         {
             return Ok(resolved.clone());
         }
-        let body = self.http.series(&discovery_selector(&pods), grid.start, grid.end).await?;
-        let series: Vec<LabelSet> =
-            serde_json::from_slice(&body).map_err(|_| SourceError::NotPrometheus("it lists no series".to_owned()))?;
+        let body = self
+            .http
+            .series(&discovery_selector(&pods), grid.start, grid.end)
+            .await?;
+        let series: Vec<LabelSet> = serde_json::from_slice(&body)
+            .map_err(|_| SourceError::NotPrometheus("it lists no series".to_owned()))?;
         let resolved = resolve_http_generic(&series);
         let mut known = self.known.lock().await;
         if known.len() >= REMEMBERED {

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::domain::assess::{Measured, MetricReadings, MissingReason, Reading, SignalReading};
-use crate::domain::evidence::{look_back, PodLife};
+use crate::domain::evidence::{PodLife, look_back};
 use crate::domain::policy::Interval;
 use crate::domain::rollout::PodName;
 use crate::domain::signal::{Measure, Resolved, Signal, Term};
@@ -109,10 +109,21 @@ impl PrometheusSource {
     ///
     /// # Errors
     /// If the URL, a header or a certificate cannot be used.
-    pub fn new(config: SourceConfig, observer: Arc<dyn QueryObserver>) -> Result<Self, SourceError> {
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "the credentials end with the call"
+    )]
+    pub fn new(
+        config: SourceConfig,
+        observer: Arc<dyn QueryObserver>,
+    ) -> Result<Self, SourceError> {
         let http = Arc::new(Http::new(&config, observer)?);
         let batcher = Batcher::start(http.clone(), config.chunk.max(1), config.collect);
-        Ok(Self { discovery: Discovery::new(http.clone()), http, batcher })
+        Ok(Self {
+            discovery: Discovery::new(http.clone()),
+            http,
+            batcher,
+        })
     }
 
     /// Asks a trivial question.
@@ -125,8 +136,14 @@ impl PrometheusSource {
 
     /// Reads every signal; what fails is an entry of the answer.
     pub async fn read(&self, request: ReadRequest) -> MetricReadings {
-        let pods: Arc<BTreeSet<PodName>> =
-            Arc::new(request.lives.iter().filter(|life| life.side.is_some()).map(|life| life.pod.clone()).collect());
+        let pods: Arc<BTreeSet<PodName>> = Arc::new(
+            request
+                .lives
+                .iter()
+                .filter(|life| life.side.is_some())
+                .map(|life| life.pod.clone())
+                .collect(),
+        );
         let grid = match grid(&request) {
             Ok(grid) => grid,
             Err(text) => return MetricReadings::unreadable(&request.signals, &text),
@@ -134,9 +151,19 @@ impl PrometheusSource {
         let mut wanted = Vec::new();
         for signal in &request.signals {
             match signal.measure() {
-                Some(measure) => wanted.extend(signal.full_names().into_iter().map(|name| (name, Reading::Value(measure.clone())))),
+                Some(measure) => wanted.extend(
+                    signal
+                        .full_names()
+                        .into_iter()
+                        .map(|name| (name, Reading::Value(measure.clone()))),
+                ),
                 None if pods.is_empty() => {
-                    wanted.extend(signal.full_names().into_iter().map(|name| (name, Reading::Missing(MissingReason::NoPods))));
+                    wanted.extend(
+                        signal
+                            .full_names()
+                            .into_iter()
+                            .map(|name| (name, Reading::Missing(MissingReason::NoPods))),
+                    );
                 }
                 None => {
                     let resolved = self.discovery.resolve(&request.lives, &grid).await;
@@ -147,11 +174,21 @@ impl PrometheusSource {
                 }
             }
         }
-        let reads = wanted.into_iter().map(|(name, measure)| self.read_one(name, measure, pods.clone(), grid));
-        MetricReadings { signals: futures::future::join_all(reads).await }
+        let reads = wanted
+            .into_iter()
+            .map(|(name, measure)| self.read_one(name, measure, pods.clone(), grid));
+        MetricReadings {
+            signals: futures::future::join_all(reads).await,
+        }
     }
 
-    async fn read_one(&self, name: String, measure: Reading<Measure>, pods: Arc<BTreeSet<PodName>>, grid: Grid) -> SignalReading {
+    async fn read_one(
+        &self,
+        name: String,
+        measure: Reading<Measure>,
+        pods: Arc<BTreeSet<PodName>>,
+        grid: Grid,
+    ) -> SignalReading {
         let query = measure.value().map(Measure::key).unwrap_or_default();
         let reading: Reading<Measured> = match measure {
             Reading::Value(_) if pods.is_empty() => Reading::Missing(MissingReason::NoPods),
@@ -159,7 +196,12 @@ impl PrometheusSource {
             Reading::Missing(reason) => Reading::Missing(reason),
             Reading::Errored(text) => Reading::Errored(text),
         };
-        SignalReading { term: Term::of(&name), name, query, reading }
+        SignalReading {
+            term: Term::of(&name),
+            name,
+            query,
+            reading,
+        }
     }
 }
 
@@ -184,10 +226,17 @@ fn grid(request: &ReadRequest) -> Result<Grid, String> {
     };
     let step = i64::try_from(resolution.as_secs()).unwrap_or(1).max(1);
     let floor = |time: Timestamp| time.as_second().div_euclid(step) * step;
-    let from = request.since.checked_sub(look_back(resolution)).unwrap_or(request.since);
+    let from = request
+        .since
+        .checked_sub(look_back(resolution))
+        .unwrap_or(request.since);
     let (start, end) = (floor(from), floor(request.until));
     if (end - start) / step > MAX_POINTS {
         return Err("the time to catch up is too long for one query".to_owned());
     }
-    Ok(Grid { start: start.min(end), end, step })
+    Ok(Grid {
+        start: start.min(end),
+        end,
+        step,
+    })
 }
