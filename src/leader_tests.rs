@@ -1,0 +1,158 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn lease(holder: &str, renewal: i64) -> Option<Observed> {
+    let renewed = Timestamp::from_second(renewal).ok();
+    Some(Observed { holder: (!holder.is_empty()).then(|| holder.to_owned()), renewed, transitions: 1 })
+}
+
+#[test]
+fn a_missing_or_released_lease_is_taken_at_once() {
+    assert_eq!(evaluate(&State::default(), "a", None, SECOND).1, Step::Create);
+    assert_eq!(evaluate(&State::default(), "a", lease("", 0), SECOND).1, Step::Write);
+}
+
+#[test]
+fn a_lease_of_another_is_taken_only_after_it_stood_still() {
+    let (state, step) = evaluate(&State::default(), "a", lease("b", 0), Duration::ZERO);
+    assert_eq!(step, Step::Wait);
+    let (state, step) = evaluate(&state, "a", lease("b", 0), 14 * SECOND);
+    assert_eq!(step, Step::Wait);
+    let (renewed, step) = evaluate(&state, "a", lease("b", 13), 15 * SECOND);
+    assert_eq!(step, Step::Wait, "a renewal starts the wait anew");
+    assert_eq!(evaluate(&renewed, "a", lease("b", 13), 29 * SECOND).1, Step::Wait);
+    assert_eq!(evaluate(&state, "a", lease("b", 0), 15 * SECOND).1, Step::Write);
+}
+
+#[test]
+fn old_times_in_the_lease_mean_nothing() {
+    assert_eq!(evaluate(&State::default(), "a", lease("b", -1_000_000), SECOND).1, Step::Wait);
+}
+
+#[test]
+fn a_lease_deleted_under_its_holder_is_not_made_anew_at_once() {
+    let (state, _) = evaluate(&State::default(), "a", lease("b", 0), Duration::ZERO);
+    let (state, step) = evaluate(&state, "a", None, SECOND);
+    assert_eq!(step, Step::Wait);
+    let (state, step) = evaluate(&state, "a", None, 15 * SECOND);
+    assert_eq!(step, Step::Wait);
+    assert_eq!(evaluate(&state, "a", None, 16 * SECOND).1, Step::Create);
+}
+
+#[test]
+fn a_leader_that_sees_another_holder_stops_at_once() {
+    let mut state = State::default();
+    state.wrote(SECOND);
+    assert!(state.holds(2 * SECOND));
+    assert!(!evaluate(&state, "a", lease("b", 0), 2 * SECOND).0.holds(2 * SECOND));
+}
+
+#[test]
+fn a_leader_that_cannot_renew_stops_by_the_clock_alone() {
+    let mut state = State::default();
+    state.wrote(SECOND);
+    assert!(state.holds(Duration::from_millis(10_999)));
+    assert!(!state.holds(11 * SECOND));
+}
+
+#[test]
+fn leadership_without_election_always_holds() {
+    assert!(Leadership::always().holds());
+}
+
+/// One candidate of the simulation, with a clock that runs at its own speed (per mille of true time).
+struct Candidate {
+    name: &'static str,
+    speed: u32,
+    state: State,
+    /// A look that was made and whose write is under way: version seen, step, when it was sent.
+    under_way: Option<(u64, Step, Duration)>,
+}
+
+impl Candidate {
+    fn clock(&self, time: Duration) -> Duration {
+        time * self.speed / 1000
+    }
+}
+
+/// The stored Lease and its resourceVersion; 0 means that there is none.
+#[derive(Default)]
+struct Server {
+    version: u64,
+    lease: Option<Observed>,
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    /// True time passes, in milliseconds.
+    Pass(u64),
+    /// A candidate looks and sends its write.
+    Look(usize),
+    /// Its write arrives; the answer may be lost.
+    Arrive(usize, bool),
+    /// Its write is lost.
+    Lose(usize),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        4 => (0_u64..4000).prop_map(Happening::Pass),
+        1 => (4000_u64..20_000).prop_map(Happening::Pass),
+        4 => (0_usize..2).prop_map(Happening::Look),
+        4 => ((0_usize..2), any::<bool>()).prop_map(|(who, lost)| Happening::Arrive(who, lost)),
+        1 => (0_usize..2).prop_map(Happening::Lose),
+    ]
+}
+
+fn arrive(server: &mut Server, candidate: &mut Candidate, time: Duration, answer_lost: bool) {
+    let Some((version, step, sent)) = candidate.under_way.take() else { return };
+    let unchanged = match step {
+        Step::Create => server.lease.is_none(),
+        Step::Write => server.version == version,
+        Step::Wait => false,
+    };
+    if !unchanged {
+        return;
+    }
+    server.version += 1;
+    server.lease = Some(Observed {
+        holder: Some(candidate.name.to_owned()),
+        renewed: Timestamp::from_millisecond(i64::try_from(time.as_millis()).expect("small")).ok(),
+        transitions: 0,
+    });
+    if !answer_lost {
+        candidate.state.wrote(sent);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn two_candidates_never_both_hold(
+        speeds in (850_u32..1150, 850_u32..1150), story in prop::collection::vec(happening(), 1..120),
+    ) {
+        let mut candidates = [("a", speeds.0), ("b", speeds.1)]
+            .map(|(name, speed)| Candidate { name, speed, state: State::default(), under_way: None });
+        let mut server = Server::default();
+        let mut time = Duration::ZERO;
+        for event in story {
+            match event {
+                Happening::Pass(milliseconds) => time += Duration::from_millis(milliseconds),
+                Happening::Look(who) => {
+                    let candidate = &mut candidates[who];
+                    let now = candidate.clock(time);
+                    let (state, step) = evaluate(&candidate.state, candidate.name, server.lease.clone(), now);
+                    candidate.state = state;
+                    candidate.under_way = Some((server.version, step, now));
+                }
+                Happening::Arrive(who, lost) => arrive(&mut server, &mut candidates[who], time, lost),
+                Happening::Lose(who) => candidates[who].under_way = None,
+            }
+            let leaders = candidates.iter().filter(|candidate| candidate.state.holds(candidate.clock(time))).count();
+            prop_assert!(leaders <= 1);
+        }
+    }
+}
