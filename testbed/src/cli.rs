@@ -277,25 +277,26 @@ fn images_dir() -> Result<PathBuf> {
     Ok(cache::root()?.join("images"))
 }
 
-/// What `testbed images` left in the cache; only without that the testbed's own images are built now.
+/// What `testbed images` left in the cache; only without that the testbed's own images are built now. Archives appear
+/// whole, so whoever finds them need not wait for a build that goes on elsewhere.
 async fn built_images() -> Result<Vec<PathBuf>> {
     let folder = images_dir()?;
-    let _lock = build::lock(&folder).await?;
-    let find = || -> Vec<PathBuf> {
-        let entries = fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok);
-        entries
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|end| end == "tar"))
-            .collect()
-    };
-    let found = find();
-    if !found.is_empty() {
+    if let Some(found) = archives(&folder) {
         return Ok(found);
     }
-    images::build_all(&folder)
+    let _lock = build::lock(&folder).await?;
+    match archives(&folder) {
+        Some(found) => Ok(found),
+        None => images::build_all(&folder),
+    }
+}
+
+/// Every archive in the cache, if the testbed's own are among them.
+fn archives(folder: &Path) -> Option<Vec<PathBuf>> {
+    let complete = images::NAMES.iter().all(|name| folder.join(format!("{name}.tar")).is_file());
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let paths = entries.map(|entry| entry.path());
+    complete.then(|| paths.filter(|path| path.extension().is_some_and(|end| end == "tar")).collect())
 }
 
 async fn up(args: ClusterArgs) -> Result<u8> {

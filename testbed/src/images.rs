@@ -120,13 +120,16 @@ pub fn pack(spec: &ImageSpec, out: &Path) -> Result<()> {
     fs::rename(&partial, out).with_context(|| format!("cannot write {}", out.display()))
 }
 
+/// The testbed's own programs, each an image of its own.
+pub const NAMES: [&str; 4] = ["pause", "shop", "load", "crowd"];
+
 /// Builds the testbed's own programs as static binaries and packs each into an archive under `cache`.
 /// What did not change is not packed again.
 ///
 /// # Errors
 /// When the build fails or the cache cannot be written.
 pub fn build_all(cache: &Path) -> Result<Vec<PathBuf>> {
-    let names = ["pause", "shop", "load", "crowd"];
+    let names = NAMES;
     let mut arguments = vec!["--profile", "testbed", "-p", "testbed"];
     for name in names {
         arguments.extend(["--bin", name]);
