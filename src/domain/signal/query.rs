@@ -33,70 +33,38 @@ impl Query {
     pub fn new(measure: &Measure, pods: &[PodName]) -> Self {
         let matchers = pod_matchers(pods);
         let mut text = String::new();
-        match measure {
+        let mut part = |by, of: &Selector, name| push(&mut text, by, &of.to_string(), name);
+        let timed = match measure {
             Measure::Ratio { bad, total } => {
                 let total = total.with(&matchers);
-                part(
-                    &mut text,
-                    "sum",
-                    "namespace,pod",
-                    &bad.with(&matchers).to_string(),
-                    PART_BAD,
-                );
-                part(
-                    &mut text,
-                    "sum",
-                    "namespace,pod",
-                    &total.to_string(),
-                    PART_TOTAL,
-                );
-                part(
-                    &mut text,
-                    "max",
-                    "namespace,pod",
-                    &format!("timestamp({total})"),
-                    PART_AT,
-                );
+                part("sum by (namespace,pod)", &bad.with(&matchers), PART_BAD);
+                part("sum by (namespace,pod)", &total, PART_TOTAL);
+                ("max by (namespace,pod)", total)
             }
             Measure::Histogram { buckets, .. } => {
                 let buckets = buckets.with(&matchers);
-                part(
-                    &mut text,
-                    "sum",
-                    "namespace,pod,le",
-                    &buckets.to_string(),
-                    PART_BUCKET,
-                );
-                part(
-                    &mut text,
-                    "max",
-                    "namespace,pod",
-                    &format!("timestamp({buckets})"),
-                    PART_AT,
-                );
+                part("sum by (namespace,pod,le)", &buckets, PART_BUCKET);
+                ("max by (namespace,pod)", buckets)
             }
             Measure::Gauge { selector, by } => {
                 let selector = selector.with(&matchers);
-                let (operation, labels) = match by {
-                    GaugeBy::Container => ("max", "namespace,pod,container"),
-                    GaugeBy::Pod => ("sum", "namespace,pod"),
+                let (value, at) = match by {
+                    GaugeBy::Container => (
+                        "max by (namespace,pod,container)",
+                        "max by (namespace,pod,container)",
+                    ),
+                    GaugeBy::Pod => ("sum by (namespace,pod)", "max by (namespace,pod)"),
                 };
-                part(
-                    &mut text,
-                    operation,
-                    labels,
-                    &selector.to_string(),
-                    PART_VALUE,
-                );
-                part(
-                    &mut text,
-                    "max",
-                    labels,
-                    &format!("timestamp({selector})"),
-                    PART_AT,
-                );
+                part(value, &selector, PART_VALUE);
+                (at, selector)
             }
-        }
+        };
+        push(
+            &mut text,
+            timed.0,
+            &format!("timestamp({})", timed.1),
+            PART_AT,
+        );
         Self(text)
     }
 
@@ -107,12 +75,12 @@ impl Query {
     }
 }
 
-fn part(text: &mut String, operation: &str, by: &str, of: &str, name: &str) {
+fn push(text: &mut String, by: &str, of: &str, name: &str) {
     let or = if text.is_empty() { "" } else { " or " };
     // Writing to a string cannot fail.
     let _ = write!(
         text,
-        "{or}label_replace({operation} by ({by}) ({of}),\"{LABEL}\",\"{name}\",\"\",\"\")"
+        "{or}label_replace({by} ({of}),\"{LABEL}\",\"{name}\",\"\",\"\")"
     );
 }
 
