@@ -31,8 +31,8 @@ pub use http::SourceError;
 
 /// Distance of grid times where the guard leaves it to us.
 const AUTO_RESOLUTION: Duration = Duration::from_secs(5);
-/// Prometheus refuses more than 11,000 points a series.
-const MAX_POINTS: i64 = 10_000;
+/// What lies further back is not read again: after a long time without requests, or without an operator, the rest counts.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Where metrics come from.
 #[derive(Debug, Clone)]
@@ -144,10 +144,7 @@ impl PrometheusSource {
                 .map(|life| life.pod.clone())
                 .collect(),
         );
-        let grid = match grid(&request) {
-            Ok(grid) => grid,
-            Err(text) => return MetricReadings::unreadable(&request.signals, &text),
-        };
+        let grid = grid(&request);
         let mut wanted = Vec::new();
         for signal in &request.signals {
             match signal.measure() {
@@ -218,7 +215,7 @@ fn resolved_for(resolved: &Result<Resolved, SourceError>, term: Option<Term>) ->
 }
 
 /// Grid times are whole multiples of the resolution, so that every read of a rollout sees the same ones.
-fn grid(request: &ReadRequest) -> Result<Grid, String> {
+fn grid(request: &ReadRequest) -> Grid {
     let (least, most) = Interval::AUTO_RANGE;
     let resolution = match request.interval {
         Interval::Auto => AUTO_RESOLUTION,
@@ -226,17 +223,35 @@ fn grid(request: &ReadRequest) -> Result<Grid, String> {
     };
     let step = i64::try_from(resolution.as_secs()).unwrap_or(1).max(1);
     let floor = |time: Timestamp| time.as_second().div_euclid(step) * step;
-    let from = request
-        .since
-        .checked_sub(look_back(resolution))
-        .unwrap_or(request.since);
+    let earliest = request.until.checked_sub(LONGEST).unwrap_or(request.since);
+    let since = request.since.max(earliest);
+    let from = since.checked_sub(look_back(resolution)).unwrap_or(since);
     let (start, end) = (floor(from), floor(request.until));
-    if (end - start) / step > MAX_POINTS {
-        return Err("the time to catch up is too long for one query".to_owned());
+    Grid { start: start.min(end), end, step }
+}
+
+#[cfg(test)]
+mod grid_tests {
+    use super::*;
+
+    fn request(since: i64, until: i64, interval: Interval) -> ReadRequest {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        ReadRequest { signals: Vec::new(), lives: Vec::new(), since: at(since), until: at(until), interval }
     }
-    Ok(Grid {
-        start: start.min(end),
-        end,
-        step,
-    })
+
+    #[test]
+    fn what_lies_an_hour_back_is_not_read_again() {
+        let grid = grid(&request(0, 100_000, Interval::Every(Duration::from_secs(5))));
+        assert_eq!(grid.end, 100_000);
+        assert_eq!(grid.start, 100_000 - 3600 - 60);
+    }
+
+    #[test]
+    fn times_are_multiples_of_the_step_and_in_order() {
+        for (since, until) in [(1003, 1009), (1009, 1003), (0, 7)] {
+            let grid = grid(&request(since, until, Interval::Auto));
+            assert!(grid.start <= grid.end);
+            assert_eq!((grid.start.rem_euclid(grid.step), grid.end.rem_euclid(grid.step)), (0, 0));
+        }
+    }
 }
