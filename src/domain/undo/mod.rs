@@ -12,6 +12,9 @@ mod plan;
 mod template;
 mod verify;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 
