@@ -57,11 +57,26 @@ fn is_test_file(path: &Path) -> bool {
         || path.components().any(|part| part.as_os_str() == "tests")
 }
 
-/// The code of a file: no comments, and nothing after the unit tests begin.
+/// The code of a file: no comments, no blank lines, no unit tests, wherever they stand.
 fn code(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
-    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
-    lines.map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).map(str::to_owned).collect()
+    let mut lines = text.lines();
+    let mut code = Vec::new();
+    while let Some(line) = lines.next() {
+        if line == "#[cfg(test)]" {
+            // The item that follows, with its attributes: a declaration, or a block up to its closing brace.
+            let item = lines.by_ref().find(|line| !line.starts_with("#[")).unwrap_or_default();
+            if item.ends_with('{') {
+                lines.by_ref().find(|line| *line == "}");
+            }
+            continue;
+        }
+        let line = line.trim();
+        if !line.is_empty() && !line.starts_with("//") {
+            code.push(line.to_owned());
+        }
+    }
+    code
 }
 
 /// Names directly after `crate::`, braces included.

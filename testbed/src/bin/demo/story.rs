@@ -137,7 +137,7 @@ impl Story {
     async fn next_release(&mut self, restored: &str) -> Result<()> {
         title("The fix: shop v4, by kubectl apply --server-side");
         let fixed = shop("v4").deployment().to_string();
-        let apply = ["apply", "--server-side", "--field-manager=kubectl-client-side-apply", "-f", "-"];
+        let apply = ["apply", "--server-side", "-f", "-"];
         let applied = self.cluster.kubectl_with(&apply, &fixed).await;
         if let Err(error) = &applied {
             say(&error.to_string());
