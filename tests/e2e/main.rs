@@ -34,7 +34,7 @@ async fn main() -> ExitCode {
     };
     if let Err(error) = world::install(&cluster).await {
         eprintln!("error: the operator cannot be installed: {error:#}");
-        eprintln!("{}", world::operator_log(&cluster, "").await);
+        eprintln!("{}", world::operator_log(&cluster).await);
         return ExitCode::FAILURE;
     }
     runner.run(&cluster).await
@@ -51,6 +51,7 @@ fn together() -> Vec<runner::Case> {
         releases::a_service_without_metrics_is_never_called_healthy_and_never_undone,
         releases::errors_of_a_cold_start_are_not_held_against_a_release,
         releases::in_observe_a_bad_release_is_reported_and_nothing_is_touched,
+        signals::a_selector_that_prometheus_refuses_blinds_its_own_guard_only,
         signals::a_selector_that_is_no_promql_is_named_and_other_guards_go_on,
         undo::a_policy_that_refuses_the_undo_is_named_and_the_workload_is_left_alone,
         undo::a_deployment_paused_while_it_is_judged_is_not_undone,

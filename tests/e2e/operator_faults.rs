@@ -58,28 +58,32 @@ pub async fn an_intent_left_by_a_dead_operator_is_finished_once_or_found_done(sc
     scale(&scene, 0).await?;
     let prepared = leave_behind(&scene, &before, &before_done).await;
     scale(&scene, 1).await?;
-    prepared?;
+    let generation = prepared?;
     world::operator_ready(&scene.cluster).await?;
     let finished = scene.until("the undo to be finished", |guard| guard.decided("action") == "RolledBack").await;
     drop(turn);
-    for (name, guard, revision) in [("shop", finished?, before.revision()), ("done", before_done, "")] {
-        let guard = if revision.is_empty() {
-            scene.until_of(name, "the undo to be found done", |guard| guard.decided("action") == "RolledBack").await?
-        } else {
-            guard
-        };
-        let deployment = scene.deployment_named(name).await?;
-        ensure!(deployment.generation() == 3, "{name}: generation {}", deployment.generation());
-        ensure!(deployment.last_rollback() == decision_of(name), "{name}: annotated {}", deployment.last_rollback());
-        ensure!(deployment.image() == "localhost/shop:v1", "{name}: {}", deployment.image());
-        ensure!(guard.0["status"]["rollbacksToday"] == 1, "{name}: {}", guard.0["status"]["rollbackTimes"]);
+    finished?;
+    let expected = [("shop", 3), ("done", generation)];
+    for (name, generation) in expected {
+        scene.until_of(name, "the undo to be known as done", |guard| guard.decided("action") == "RolledBack").await?;
+        once(&scene, name, generation).await?;
     }
-    for name in ["shop", "done"] {
+    for (name, generation) in expected {
         let guard = scene.until_of(name, "the verified undo", |guard| guard.reason("RolledBack") == "RollbackSucceeded").await?;
         ensure!(guard.0["status"]["undo"].is_null(), "{name}: the intent is still there");
-        let generation = scene.deployment_named(name).await?.generation();
-        ensure!(generation == 3, "{name}: generation {generation}");
+        once(&scene, name, generation).await?;
     }
+    Ok(())
+}
+
+/// Checks that version 1 is back by one undo, the one of the intent.
+async fn once(scene: &Scene, name: &str, generation: i64) -> Result<()> {
+    let deployment = scene.deployment_named(name).await?;
+    ensure!(deployment.generation() == generation, "{name}: generation {}, not {generation}", deployment.generation());
+    ensure!(deployment.last_rollback() == decision_of(name), "{name}: annotated {}", deployment.last_rollback());
+    ensure!(deployment.image() == "localhost/shop:v1", "{name}: {}", deployment.image());
+    let status = scene.guard(name).await?.0["status"].take();
+    ensure!(status["rollbacksToday"] == 1, "{name}: {}", status["rollbackTimes"]);
     Ok(())
 }
 
@@ -87,8 +91,9 @@ fn decision_of(name: &str) -> String {
     format!("by-hand-{name}")
 }
 
-/// What two dead operators leave: one bad revision that still serves, and one that is undone already.
-async fn leave_behind(scene: &Scene, before: &Guard, before_done: &Guard) -> Result<()> {
+/// What two dead operators leave: one bad revision that still serves, and one that is undone already. Returns the
+/// generation of the latter.
+async fn leave_behind(scene: &Scene, before: &Guard, before_done: &Guard) -> Result<i64> {
     let pods = ["-n", world::NAMESPACE, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=deployment-guard", "--timeout=40s"];
     scene.cluster.kubectl(&pods).await?;
     scene.push(&scene.bad()).await?;
@@ -100,7 +105,7 @@ async fn leave_behind(scene: &Scene, before: &Guard, before_done: &Guard) -> Res
     scene.push(&scene.shop_named("done").replicas(1)).await?;
     let annotation = format!("{LAST_ROLLBACK}={}", decision_of("done"));
     scene.kubectl(&["annotate", "deployment/done", &annotation]).await?;
-    Ok(())
+    Ok(scene.deployment_named("done").await?.generation())
 }
 
 /// The hash of the ReplicaSet that is not the known one.

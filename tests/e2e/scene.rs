@@ -61,17 +61,18 @@ impl Scene {
 
     /// The same where somebody deployed the shop in another way.
     pub async fn begin_with_deployed(&self, spec: Value) -> Result<Guard> {
-        self.shop().rolled_out(&self.cluster, Duration::from_secs(60)).await?;
+        self.shop().rolled_out(&self.cluster, Duration::from_mins(1)).await?;
         self.apply_guard("shop", spec).await?;
-        self.load().start(&self.cluster).await?;
+        self.load("shop").start(&self.cluster).await?;
         self.until("the guard to see version 1", |guard| guard.state() == "Serving").await
     }
 
-    fn load(&self) -> Load {
+    /// The traffic of a shop.
+    pub fn load(&self, shop: &str) -> Load {
         Load {
-            name: "load".into(),
+            name: format!("load-{shop}"),
             namespace: self.namespace.clone(),
-            target: self.shop().url(),
+            target: self.shop_named(shop).url(),
             rate: REQUESTS_PER_SECOND,
             duration_s: 600,
         }
@@ -79,7 +80,7 @@ impl Scene {
 
     /// What users saw in the last second.
     pub async fn traffic(&self) -> Result<Value> {
-        Ok(self.load().report(&self.cluster).await?)
+        Ok(self.load("shop").report(&self.cluster).await?)
     }
 
     /// Applies a guard of the Deployment of the same name. `spec` is laid over the usual one.
@@ -145,12 +146,12 @@ impl Scene {
             let guard = self.guard(name).await.map_err(|error| format!("{error:#}"))?;
             if holds(&guard) { Ok(guard) } else { Err(guard.line()) }
         };
-        Ok(wait_for(what, PATIENCE, look).await?)
+        Ok(wait_for(&format!("{what} (guard {name})"), PATIENCE, look).await?)
     }
 
     /// Waits until a decision about a revision other than `before` stands.
     pub async fn decided(&self, before: &Guard) -> Result<Guard> {
-        let fresh = |guard: &Guard| guard.decided("fromRevision") != "" && guard.decided("id") != before.decided("id");
+        let fresh = |guard: &Guard| !guard.decided("fromRevision").is_empty() && guard.decided("id") != before.decided("id");
         self.until("a decision", fresh).await
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::scene::Scene;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// No traffic is needed for any of these.
 async fn small(scene: &Scene, guard: Value) -> Result<()> {
