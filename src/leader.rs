@@ -311,7 +311,9 @@ impl Campaign {
     fn report(&self, result: Result<Result<(), kube::Error>, tokio::time::error::Elapsed>) {
         match result {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, lease = self.config.name, "the lease could not be read or written"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, lease = self.config.name, "the lease could not be read or written")
+            }
             Err(_) => tracing::warn!(lease = self.config.name, "the API server did not answer about the lease in time"),
         }
     }

@@ -130,6 +130,7 @@ fn arrive(server: &mut Server, candidate: &mut Candidate, time: Duration, answer
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
     #[test]
     fn two_candidates_never_both_hold(
         speeds in (850_u32..1150, 850_u32..1150), story in prop::collection::vec(happening(), 1..120),

@@ -1,5 +1,7 @@
 //! Who may import whom, read off the `use crate::` lines.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,13 +22,27 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Crates that a room must not name, with or without `use`.
 const BANNED_CRATES: &[(&str, &[&str])] = &[
-    ("domain", &["kube", "k8s_openapi", "tokio", "reqwest", "axum", "futures", "prometheus_client", "tracing", "prometheus_http_query"]),
+    (
+        "domain",
+        &[
+            "kube",
+            "k8s_openapi",
+            "tokio",
+            "reqwest",
+            "axum",
+            "futures",
+            "prometheus_client",
+            "tracing",
+            "prometheus_http_query",
+        ],
+    ),
     ("api", &["tokio", "reqwest", "axum", "prometheus_http_query"]),
 ];
 
 /// Most lines of code (no blanks, no comments, no tests) of one file, and of one function.
 const MOST_LINES_OF_FILE: usize = 600;
-const NAMES_TO_REFUSE: &[&str] = &["utils", "helpers", "common", "manager", "service", "types", "ai", "brain", "engine"];
+const NAMES_TO_REFUSE: &[&str] =
+    &["utils", "helpers", "common", "manager", "service", "types", "ai", "brain", "engine"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -127,9 +143,9 @@ fn pure_rooms_name_no_crate_of_the_outside_world() {
         for path in sources(&root().join(from)) {
             for line in code(&path) {
                 for name in *banned {
-                    let named = line.match_indices(&format!("{name}::")).any(|(at, _)| {
-                        !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
-                    });
+                    let named = line
+                        .match_indices(&format!("{name}::"))
+                        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'));
                     if named {
                         wrong.push(format!("{}: {from} must not name {name}: {line}", path.display()));
                     }
@@ -170,7 +186,11 @@ fn every_module_says_what_it_must_not_import() {
             wrong.push(format!("{}: {} lines of module documentation", path.display(), docs.len()));
         }
     }
-    assert!(wrong.is_empty(), "role, inputs, outputs, what must never be imported, in 8 lines at most:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "role, inputs, outputs, what must never be imported, in 8 lines at most:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `crds/` and `manifests/` are what the sources say.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -37,10 +39,8 @@ fn printed_definitions_are_one_yaml_stream() {
 
 #[test]
 fn wrong_usage_ends_with_2_and_names_the_cure() {
-    let ran = Command::new(env!("CARGO_BIN_EXE_deployment-guard"))
-        .args(["run", "--log", "nonsense[["])
-        .output()
-        .unwrap();
+    let ran =
+        Command::new(env!("CARGO_BIN_EXE_deployment-guard")).args(["run", "--log", "nonsense[["]).output().unwrap();
     assert_eq!(ran.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&ran.stderr).contains("--log"));
 }

@@ -65,11 +65,11 @@ impl Server {
         workload: &Value,
     ) -> Result<Vec<Value>, ActError> {
         const STEP: &str = "reading the revisions";
-        let params = selector(workload).map_or_else(ListParams::default, |labels| ListParams::default().labels(&labels));
+        let params =
+            selector(workload).map_or_else(ListParams::default, |labels| ListParams::default().labels(&labels));
         let Kind::Deployment = target.kind;
-        let request = Request::new(path(namespace, "replicasets"))
-            .list(&params)
-            .map_err(|error| self.transport(STEP, &error))?;
+        let request =
+            Request::new(path(namespace, "replicasets")).list(&params).map_err(|error| self.transport(STEP, &error))?;
         match self.send(STEP, self.client.request_text(request)).await? {
             Written::Object(mut list) => Ok(match list.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => items,

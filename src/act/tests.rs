@@ -46,11 +46,7 @@ impl Patch {
 
 impl Server {
     fn new(workload: Value, answer: impl Fn(&Server, Patch) -> Reply + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self {
-            workload: Mutex::new(Some(workload)),
-            asked: Mutex::new(Vec::new()),
-            answer: Box::new(answer),
-        })
+        Arc::new(Self { workload: Mutex::new(Some(workload)), asked: Mutex::new(Vec::new()), answer: Box::new(answer) })
     }
 
     fn accepting() -> Arc<Self> {
@@ -88,14 +84,14 @@ impl Server {
         assert!(manager, "every write names its field manager");
         let operations: Value = serde_json::from_slice(&body).expect("JSON");
         let number = self.asked.lock().expect("lock").iter().filter(|asked| *asked != "get").count();
-        let patch = Patch { number, dry_run, operations };
-        self.note(match (patch.is_hand_back(), dry_run) {
+        let received = Patch { number, dry_run, operations };
+        self.note(match (received.is_hand_back(), dry_run) {
             (true, _) => "hand-back",
             (false, true) => "dry-run",
             (false, false) => "patch",
         });
-        let operations = patch.operations.clone();
-        match (self.answer)(self, patch) {
+        let operations = received.operations.clone();
+        match (self.answer)(self, received) {
             Reply::Silence => std::future::pending().await,
             Reply::Refuse(code, status) => json_response(code, &status),
             Reply::Apply => self.apply(&operations, dry_run),

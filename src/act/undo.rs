@@ -126,12 +126,7 @@ impl Act {
     ///
     /// # Errors
     /// When the API server cannot be asked, or leadership is lost before a write.
-    pub async fn give_back(
-        &self,
-        namespace: &str,
-        target: &Target,
-        fence: Fence<'_>,
-    ) -> Result<GiveBack, ActError> {
+    pub async fn give_back(&self, namespace: &str, target: &Target, fence: Fence<'_>) -> Result<GiveBack, ActError> {
         const STEP: &str = "the hand-back";
         for _ in 0..GIVE_BACK_TRIES {
             let Some(workload) = self.server.workload(namespace, target).await? else { return Ok(GiveBack::Gone) };
@@ -186,12 +181,7 @@ impl Act {
     }
 
     /// Reads again to find out what a refusal meant.
-    async fn refused(
-        &self,
-        request: &UndoRequest,
-        sent: &UndoPatch,
-        refusal: Refusal,
-    ) -> Result<Attempt, ActError> {
+    async fn refused(&self, request: &UndoRequest, sent: &UndoPatch, refusal: Refusal) -> Result<Attempt, ActError> {
         let fresh = self.server.workload(&request.namespace, &request.target).await?;
         let outcome = match classify_answer(&refusal.answer, request, sent, fresh.as_ref())? {
             Meaning::AlreadyDone => fresh.as_ref().map_or(UndoOutcome::Gone(Gone::Absent), already_done),

@@ -11,6 +11,7 @@ use super::condition::Condition;
 use super::guard::{Mode, Preset};
 
 /// Where metrics come from, and what guards of this class may do at most.
+#[allow(clippy::duplicated_attributes, reason = "columns share types, not attributes")]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[cfg_attr(test, kube(cel))]
 #[kube(
@@ -23,12 +24,43 @@ use super::guard::{Mode, Preset};
     status = "GuardClassStatus",
     derive = "PartialEq",
     doc = "Where metrics come from, and what guards of this class may do at most.",
-    printcolumn(name = "Prometheus", type_ = "string", json_path = ".spec.prometheus.url", description = "Where metrics come from"),
-    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether the class can be used"),
-    printcolumn(name = "Metrics", type_ = "string", json_path = r#".status.conditions[?(@.type=="MetricsAvailable")].status"#, description = "Whether Prometheus answers"),
-    printcolumn(name = "Max Mode", type_ = "string", json_path = ".spec.maxMode", description = "What its guards may do at most"),
-    printcolumn(name = "Last Contact", type_ = "date", json_path = ".status.prometheus.lastSuccess", description = "When Prometheus last answered"),
-    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="MetricsAvailable")].message"#, priority = 1, description = "What was wrong"),
+    printcolumn(
+        name = "Prometheus",
+        type_ = "string",
+        json_path = ".spec.prometheus.url",
+        description = "Where metrics come from"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether the class can be used"
+    ),
+    printcolumn(
+        name = "Metrics",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="MetricsAvailable")].status"#,
+        description = "Whether Prometheus answers"
+    ),
+    printcolumn(
+        name = "Max Mode",
+        type_ = "string",
+        json_path = ".spec.maxMode",
+        description = "What its guards may do at most"
+    ),
+    printcolumn(
+        name = "Last Contact",
+        type_ = "date",
+        json_path = ".status.prometheus.lastSuccess",
+        description = "When Prometheus last answered"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="MetricsAvailable")].message"#,
+        priority = 1,
+        description = "What was wrong"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

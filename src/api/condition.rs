@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn what_was_not_observed_stays() {
         let ready = merge(&[], &[Observed::new(Type::Ready, true, Reason::Accepted, "")], Some(1), at(1));
-        let both = merge(&ready, &[Observed::new(Type::Healthy, false, Reason::ScoreBelowThreshold, "")], Some(1), at(2));
+        let both =
+            merge(&ready, &[Observed::new(Type::Healthy, false, Reason::ScoreBelowThreshold, "")], Some(1), at(2));
         assert_eq!(both.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), ["Ready", "Healthy"]);
     }
 }

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use super::class::GuardClassSpec;
 use super::guard::{self, DeploymentGuardSpec, SignalSpec};
-use crate::domain::policy::{
-    Analysis, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, Scorer, Target,
-};
+use crate::domain::policy::{Analysis, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, Scorer, Target};
 use crate::domain::signal::{Preset, Selector, Signal, SignalName, Source};
 
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// What is wrong with a spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -82,7 +80,10 @@ fn analysis(spec: &guard::Analysis) -> Result<Analysis, InvalidSpec> {
     if window <= warmup {
         return Err(invalid(
             "analysis.window",
-            format!("({}) must be longer than analysis.warmup ({}), or nothing is ever counted", spec.window, spec.warmup),
+            format!(
+                "({}) must be longer than analysis.warmup ({}), or nothing is ever counted",
+                spec.window, spec.warmup
+            ),
         ));
     }
     Ok(Analysis {
@@ -147,16 +148,14 @@ fn signals(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Vec<Sig
 
 fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
     let field = |name: &str| format!("signals[{index}].{name}");
-    let selector = |name: &str, text: &str| {
-        Selector::parse(text).map_err(|error| invalid(field(name), error.to_string()))
-    };
+    let selector =
+        |name: &str, text: &str| Selector::parse(text).map_err(|error| invalid(field(name), error.to_string()));
     let name = SignalName::parse(&spec.name).map_err(|problem| invalid(field("name"), problem))?;
     let source = match (&spec.preset, &spec.ratio, &spec.histogram, &spec.gauge) {
         (Some(chosen), None, None, None) => Source::Preset(preset(*chosen)),
-        (None, Some(ratio), None, None) => Source::Ratio {
-            bad: selector("ratio.bad", &ratio.bad)?,
-            total: selector("ratio.total", &ratio.total)?,
-        },
+        (None, Some(ratio), None, None) => {
+            Source::Ratio { bad: selector("ratio.bad", &ratio.bad)?, total: selector("ratio.total", &ratio.total)? }
+        }
         (None, None, Some(histogram), None) => {
             Source::Histogram { buckets: selector("histogram.buckets", &histogram.buckets)? }
         }

@@ -43,9 +43,18 @@ fn what_cannot_be_used_is_named_with_its_cure() {
         (json!({"analysis": {"window": "10s"}}), "spec.analysis.window"),
         (json!({"analysis": {"minRequests": 0}}), "spec.analysis.minRequests"),
         (json!({"rollback": {"maxPerDay": 0}}), "spec.rollback.maxPerDay"),
-        (json!({"signals": [{"name": "errors", "ratio": {"bad": "rate(x[5m])", "total": "x"}}]}), "spec.signals[0].ratio.bad"),
-        (json!({"signals": [{"name": "a", "preset": "http-generic"}, {"name": "a", "preset": "http-generic"}]}), "spec.signals[1].name"),
-        (json!({"signals": [{"name": "m", "gauge": {"selector": "x{namespace=\"other\"}"}}]}), "spec.signals[0].gauge.selector"),
+        (
+            json!({"signals": [{"name": "errors", "ratio": {"bad": "rate(x[5m])", "total": "x"}}]}),
+            "spec.signals[0].ratio.bad",
+        ),
+        (
+            json!({"signals": [{"name": "a", "preset": "http-generic"}, {"name": "a", "preset": "http-generic"}]}),
+            "spec.signals[1].name",
+        ),
+        (
+            json!({"signals": [{"name": "m", "gauge": {"selector": "x{namespace=\"other\"}"}}]}),
+            "spec.signals[0].gauge.selector",
+        ),
     ] {
         let error = parse::policy(&spec(&extra), &class("Enforce")).expect_err(&extra.to_string()).to_string();
         assert!(error.starts_with(field), "{extra}: {error}");

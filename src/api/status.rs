@@ -290,11 +290,13 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
 }
 
 /// Schema of an optional moment.
+#[must_use]
 pub fn date_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time", "nullable": true})
 }
 
 /// Schema of a moment.
+#[must_use]
 pub fn date_time_required(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time"})
 }

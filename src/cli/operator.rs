@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::crd;
 use crate::controller::{self, Ended, Settings};
-use crate::leader::{Campaign, LeaseConfig, Leadership, lease_client};
+use crate::leader::{Campaign, Leadership, LeaseConfig, lease_client};
 use crate::telemetry::health::{self, Health};
 use crate::telemetry::logs::{self, Format};
 use crate::telemetry::metrics::Metrics;

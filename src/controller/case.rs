@@ -30,7 +30,7 @@ use crate::record::events::EventReason;
 use crate::record::status;
 
 /// While nothing is due, how long until a look at nothing in particular (a missed watch event, a changed Secret).
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 
 /// Reasons that cover the last verdict for as long as they hold.
 const COVERING: [Reason; 8] = [
@@ -94,7 +94,7 @@ impl<'a> Case<'a> {
         }
         let target = target_key(guard);
         if let Some(guards) = ctx.guards.get() {
-            ctx.memory.prime(|| guards.state().iter().filter_map(|guard| relation(guard)).collect());
+            ctx.memory.prime(|| guards.state().iter().filter_map(relation).collect());
         }
         let (remembered, mut changes) = ctx.memory.take(&key, &uid, created(guard), &target).unwrap_or_else(|| {
             let status = guard.status.clone().unwrap_or_default();
@@ -187,7 +187,12 @@ impl<'a> Case<'a> {
                 self.draft.next_evaluation = None;
                 self.observe_condition(Type::Ready, true, Reason::Suspended, "spec.suspend is set");
                 self.observe_condition(Type::Reconciling, false, Reason::Suspended, "spec.suspend is set");
-                self.observe_condition(Type::Healthy, Truth::Unknown, Reason::Suspended, "spec.suspend is set: nothing is judged");
+                self.observe_condition(
+                    Type::Healthy,
+                    Truth::Unknown,
+                    Reason::Suspended,
+                    "spec.suspend is set: nothing is judged",
+                );
                 self.observe_condition(Type::Stalled, false, Reason::Suspended, "");
                 None
             }
@@ -205,10 +210,8 @@ impl<'a> Case<'a> {
     /// If the API server cannot be read.
     pub async fn observe(&mut self) -> Result<Option<(Workload, Vec<PodFact>)>, Error> {
         if let Some(first) = self.ctx.memory.guards_of(&self.target).first().filter(|first| **first != self.key) {
-            let message = format!(
-                "DeploymentGuard {} already guards {}; delete one of the two",
-                first.name, self.target.target
-            );
+            let message =
+                format!("DeploymentGuard {} already guards {}; delete one of the two", first.name, self.target.target);
             self.not_ready(Reason::TargetAlreadyGuarded, &message);
             return Ok(None);
         }
@@ -306,7 +309,8 @@ impl<'a> Case<'a> {
 
     /// First sight of a workload that serves already.
     pub fn adopt(&mut self, current: &Current, workload: &Workload) {
-        let message = format!("revision {} was serving before this guard; the next rollout will be judged", current.revision);
+        let message =
+            format!("revision {} was serving before this guard; the next rollout will be judged", current.revision);
         self.fresh(current, workload);
         self.idle(Reason::NotJudged, &message);
     }
@@ -329,7 +333,9 @@ impl<'a> Case<'a> {
         let (truth, reason, message) = match (current.stage, last) {
             (Stage::Passed, Some(last)) => (Truth::True, Reason::AnalysisPassed, last.reasoning),
             (Stage::Condemned, Some(last)) => (Truth::False, Reason::ScoreBelowThreshold, last.reasoning),
-            (Stage::Unproven, Some(last)) => (Truth::Unknown, Reason::parse(&last.reason).unwrap_or(Reason::InsufficientData), last.reasoning),
+            (Stage::Unproven, Some(last)) => {
+                (Truth::Unknown, Reason::parse(&last.reason).unwrap_or(Reason::InsufficientData), last.reasoning)
+            }
             _ => (Truth::Unknown, Reason::NotJudged, format!("revision {} was not judged", current.revision)),
         };
         self.observe_condition(Type::Healthy, truth, reason, &message);
@@ -360,7 +366,12 @@ impl<'a> Case<'a> {
         self.remembered.evaluated = None;
         self.remembered.scored = None;
         self.ctx.metrics.forget(&self.key.namespace, &self.key.name);
-        self.observe_condition(Type::RolledBack, false, Reason::NoRollback, "the current revision was not put here by an undo");
+        self.observe_condition(
+            Type::RolledBack,
+            false,
+            Reason::NoRollback,
+            "the current revision was not put here by an undo",
+        );
     }
 
     /// Writes what was found: status, events, memory. The end of every look.

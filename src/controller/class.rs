@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::controller::Action;
-use kube::ResourceExt;
 
 use super::context::Context;
 use super::error::Error;
@@ -79,8 +79,7 @@ async fn ask(
             let latency = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
             let message = format!("{url} answers");
             let available = Observed::new(Type::MetricsAvailable, true, Reason::MetricsRead, message);
-            let source =
-                SourceStatus { last_success: Some(time(now)), last_error: None, latency_ms: Some(latency) };
+            let source = SourceStatus { last_success: Some(time(now)), last_error: None, latency_ms: Some(latency) };
             (vec![ready, available], source)
         }
         Err(error) => {

@@ -12,9 +12,9 @@ use kube::runtime::reflector::Store;
 
 use super::memory::{GuardKey, Memory};
 use super::sources::Sources;
+use crate::act::Act;
 use crate::api::{DEFAULT_CLASS_ANNOTATION, DeploymentGuard, GuardClass};
 use crate::domain::redact::Redactor;
-use crate::act::Act;
 use crate::leader::Leadership;
 use crate::observe::pods::PodIndex;
 use crate::observe::workload::WorkloadIndex;

@@ -10,9 +10,7 @@ use serde_json::json;
 use super::case::Case;
 use super::{judge, restore};
 use crate::api::DeploymentGuard;
-use crate::api::status::{
-    ContributionStatus, DecisionMetrics, DecisionRecord, Durations, PastDecision, time_ms,
-};
+use crate::api::status::{ContributionStatus, DecisionMetrics, DecisionRecord, Durations, PastDecision, time_ms};
 use crate::domain::assess::Assessment;
 use crate::domain::chain::Decision;
 use crate::domain::guardrail::Clamp;

@@ -57,7 +57,7 @@ impl Error {
 
 /// 0.5 s, doubled with each failure, 60 s at most.
 fn backoff(failures: u32) -> Duration {
-    let most = Duration::from_secs(60);
+    let most = Duration::from_mins(1);
     Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(failures.min(10))).min(most)
 }
 
@@ -69,6 +69,6 @@ mod tests {
     fn waits_grow_and_are_capped() {
         assert_eq!(backoff(0), Duration::from_millis(500));
         assert!(backoff(3) > backoff(2));
-        assert_eq!(backoff(u32::MAX), Duration::from_secs(60));
+        assert_eq!(backoff(u32::MAX), Duration::from_mins(1));
     }
 }

@@ -13,7 +13,9 @@ use super::{decision, progress, restore};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{AnalysisStatus, SignalStatus};
-use crate::domain::assess::{self, AssessInput, AssessState, Assessment, MetricReadings, Reading, SignalReading, SignalVerdict};
+use crate::domain::assess::{
+    self, AssessInput, AssessState, Assessment, MetricReadings, Reading, SignalReading, SignalVerdict,
+};
 use crate::domain::chain::{self, Decision, Health, Moment, Step};
 use crate::domain::evidence::PodLife;
 use crate::domain::guardrail::{self, Clamp, Proposal};
@@ -54,7 +56,8 @@ pub async fn step(
         }
         return Ok(());
     }
-    let lives: Vec<_> = pods.iter().map(|pod| PodLife::of(pod, plan::side(&current, pod), policy.analysis.warmup)).collect();
+    let lives: Vec<_> =
+        pods.iter().map(|pod| PodLife::of(pod, plan::side(&current, pod), policy.analysis.warmup)).collect();
     let state = state(case, policy, &current);
     let readings = read(case, class, policy, &lives, &state).await;
     let input = AssessInput { now: case.now, lives: &lives, readings: &readings };
@@ -121,7 +124,9 @@ async fn read(
         if let Reading::Errored(text) = &mut signal.reading {
             let (redacted, counts) = case.ctx.redactor.redact_counted(text, SERVER_MESSAGE);
             redacted.as_str().clone_into(text);
-            counts.iter().for_each(|(kind, pieces)| case.ctx.metrics.redacted(kind.as_str(), *pieces));
+            for (kind, pieces) in &counts {
+                case.ctx.metrics.redacted(kind.as_str(), *pieces);
+            }
         }
     }
     readings
@@ -173,7 +178,12 @@ fn show(case: &mut Case<'_>, assessment: &Assessment) {
             signals.push(known.clone());
             continue;
         }
-        let message = [view.counts.as_str(), view.message.as_str()].iter().filter(|t| !t.is_empty()).copied().collect::<Vec<_>>().join("; ");
+        let message = [view.counts.as_str(), view.message.as_str()]
+            .iter()
+            .filter(|t| !t.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join("; ");
         signals.push(SignalStatus {
             name: view.name.clone(),
             state: view.verdict.as_str().into(),
@@ -211,24 +221,20 @@ async fn conclude(
     decision::file(case, record);
     let since = restore::since(current.started, case.now);
     case.ctx.metrics.decided(decided.verdict.as_str(), decided.decider.as_str(), since);
-    match (acts, current.baseline.clone()) {
-        (true, Some(to)) => {
-            let undo = PendingUndo {
-                decision: id,
-                workload_uid: workload.uid.to_string(),
-                from: current.revision.clone(),
-                to,
-                intended: case.now,
-                sent: None,
-            };
-            say_bad(case, &current, decided, "rolling back");
-            restore::carry_out(case, policy, workload, undo).await
-        }
-        _ => {
-            settle(case, current, workload, decided, clamp.as_ref());
-            Ok(())
-        }
-    }
+    let Some(to) = current.baseline.clone().filter(|_| acts) else {
+        settle(case, current, workload, decided, clamp.as_ref());
+        return Ok(());
+    };
+    let undo = PendingUndo {
+        decision: id,
+        workload_uid: workload.uid.to_string(),
+        from: current.revision.clone(),
+        to,
+        intended: case.now,
+        sent: None,
+    };
+    say_bad(case, &current, decided, "rolling back");
+    restore::carry_out(case, policy, workload, undo).await
 }
 
 fn say_bad(case: &mut Case<'_>, current: &Current, decided: &Decision, what: &str) {

@@ -4,8 +4,8 @@
 //! Outputs: `Changes`. Status alone survives a restart; nothing here decides anything. Must never import: a client.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 

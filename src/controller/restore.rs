@@ -10,9 +10,9 @@ use super::error::Error;
 use super::progress;
 use crate::act::{GiveBack, UndoOutcome};
 use crate::api::condition::{Truth, Type};
+use crate::domain::guardrail::{self, Proposal};
 use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{Current, PendingUndo, Stage};
-use crate::domain::guardrail::{self, Proposal};
 use crate::domain::policy::Policy;
 use crate::domain::rollout::{PodFact, Workload};
 use crate::domain::undo::{self, UndoRequest, VerifyOutcome, VerifyState};
@@ -165,13 +165,8 @@ fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: Pen
     if let Some(decision) = &mut case.draft.last_decision {
         decision.durations.decision_to_undo.get_or_insert_with(|| seconds(since(undo.intended, now)));
     }
-    let current = Current {
-        revision: undo.to.clone(),
-        started: now,
-        first_ready: None,
-        baseline: None,
-        stage: Stage::Restoring,
-    };
+    let current =
+        Current { revision: undo.to.clone(), started: now, first_ready: None, baseline: None, stage: Stage::Restoring };
     progress::write_current(&mut case.draft, &current, workload);
     case.draft.analysis = None;
     case.draft.health_score = None;
@@ -284,7 +279,11 @@ fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result
         Ok(()) => (
             Reason::RollbackSucceeded,
             EventReason::RollbackSucceeded,
-            format!("revision {} serves again; every pod has been ready long enough, {} after the undo", undo.to, seconds(took)),
+            format!(
+                "revision {} serves again; every pod has been ready long enough, {} after the undo",
+                undo.to,
+                seconds(took)
+            ),
         ),
         Err(why) => (
             Reason::RollbackTimedOut,

@@ -243,6 +243,7 @@ async fn guards(
         .await;
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the controller asks for this signature")]
 fn error_policy(guard: Arc<DeploymentGuard>, error: &Error, ctx: Arc<Context>) -> Action {
     ctx.metrics.reconcile_failed(error.category());
     let failures = guard_key(&guard).map_or(0, |key| ctx.failures.count(key));

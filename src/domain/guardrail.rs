@@ -58,15 +58,12 @@ pub const RULES: &[(&str, Check)] = &[
 /// Asks every rule.
 #[must_use]
 pub fn first_objection(proposal: &Proposal<'_>) -> Option<Clamp> {
-    RULES.iter().find_map(|(rule, check)| {
-        check(proposal).map(|(reason, message)| Clamp { rule, reason, message })
-    })
+    RULES.iter().find_map(|(rule, check)| check(proposal).map(|(reason, message)| Clamp { rule, reason, message }))
 }
 
 fn judged_revision_is_current(p: &Proposal<'_>) -> Option<(Reason, String)> {
-    (p.workload.current.as_ref() != Some(&p.current.revision)).then(|| {
-        (Reason::Superseded, format!("the template is no longer the judged revision {}", p.current.revision))
-    })
+    (p.workload.current.as_ref() != Some(&p.current.revision))
+        .then(|| (Reason::Superseded, format!("the template is no longer the judged revision {}", p.current.revision)))
 }
 
 fn new_pods_exist(p: &Proposal<'_>) -> Option<(Reason, String)> {

@@ -29,15 +29,8 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 7] = [
-        Self::Serving,
-        Self::Judging,
-        Self::Held,
-        Self::Condemned,
-        Self::Restoring,
-        Self::Passed,
-        Self::Unproven,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Serving, Self::Judging, Self::Held, Self::Condemned, Self::Restoring, Self::Passed, Self::Unproven];
 
     /// The word in status.
     #[must_use]
@@ -185,7 +178,10 @@ pub fn situation(progress: &Progress, workload: &Workload, pods: &[PodFact], now
     let Some(revision) = workload.current.as_ref() else {
         // A paused Deployment makes no ReplicaSet of a new template until it is resumed.
         return if workload.paused {
-            Situation::Idle(Reason::WorkloadPaused, "the Deployment is paused; resume it with kubectl rollout resume".into())
+            Situation::Idle(
+                Reason::WorkloadPaused,
+                "the Deployment is paused; resume it with kubectl rollout resume".into(),
+            )
         } else {
             Situation::TemplatePending
         };
@@ -260,8 +256,7 @@ fn first_sight(revision: &RevisionHash, workload: &Workload, pods: &[PodFact], n
 
 /// The record of a revision that follows `before`. The baseline stays the last one that was not found bad.
 fn begin(before: &Current, revision: &RevisionHash, pods: &[PodFact], now: Timestamp) -> Current {
-    let baseline =
-        if before.stage.may_be_baseline() { Some(before.revision.clone()) } else { before.baseline.clone() };
+    let baseline = if before.stage.may_be_baseline() { Some(before.revision.clone()) } else { before.baseline.clone() };
     if baseline.as_ref() == Some(revision) {
         // A person went back to it; it served before and is not judged against itself.
         return Current {
@@ -304,14 +299,12 @@ fn add(at: Timestamp, duration: std::time::Duration) -> Timestamp {
 /// When the window of a rollout ends. While no pod is Ready, the progress deadline is allowed for on top.
 #[must_use]
 pub fn window_end(current: &Current, analysis: &Analysis, workload: &Workload) -> Timestamp {
-    match current.first_ready {
+    if let Some(ready) = current.first_ready {
         // A pod may have been Ready before the guard first saw it; what nobody watched is no part of the window.
-        Some(ready) => add(ready.max(current.started), analysis.window),
-        None => {
-            let deadline = std::time::Duration::from_secs(workload.progress_deadline_seconds.into());
-            add(add(current.started, deadline), analysis.window)
-        }
+        return add(ready.max(current.started), analysis.window);
     }
+    let deadline = std::time::Duration::from_secs(workload.progress_deadline_seconds.into());
+    add(add(current.started, deadline), analysis.window)
 }
 
 /// How long after a moment of the grid its samples are in the store: a scrape that has just begun is not.
@@ -332,7 +325,6 @@ pub fn within_a_day(undone: &[Timestamp], now: Timestamp) -> Vec<Timestamp> {
     let day = SignedDuration::from_hours(24);
     undone.iter().copied().filter(|at| now.duration_since(*at) < day).collect()
 }
-
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

@@ -138,16 +138,14 @@ fn an_intent_without_its_patch_is_finished() {
 #[test]
 fn a_patch_whose_answer_was_lost_is_found_done() {
     let before = Progress { undo: Some(undo(None)), ..progress(current("bad", Some("good"), Stage::Judging)) };
-    let world =
-        Workload { last_rollback: Some("d1".into()), ..workload(Some("good"), &[("good", 3), ("bad", 2)]) };
+    let world = Workload { last_rollback: Some("d1".into()), ..workload(Some("good"), &[("good", 3), ("bad", 2)]) };
     assert_eq!(situation(&before, &world, &[], at(9)), Situation::Verify(undo(None)));
 }
 
 #[test]
 fn the_same_bad_revision_pushed_again_after_the_undo_is_not_undone_by_the_old_decision() {
     let before = Progress { undo: Some(undo(None)), ..progress(current("bad", Some("good"), Stage::Judging)) };
-    let world =
-        Workload { last_rollback: Some("d1".into()), ..workload(Some("bad"), &[("good", 3), ("bad", 4)]) };
+    let world = Workload { last_rollback: Some("d1".into()), ..workload(Some("bad"), &[("good", 3), ("bad", 4)]) };
     assert!(matches!(situation(&before, &world, &[], at(9)), Situation::Overtaken(..)));
 }
 

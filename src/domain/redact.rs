@@ -95,10 +95,7 @@ const PATTERNS: &[(SecretKind, &str)] = &[
     // A block cut off before its end is a secret too.
     (SecretKind::Pem, r"(?s)-----BEGIN [A-Z0-9 ]{0,64}-----.*?(?:-----END [A-Z0-9 ]{0,64}-----|\z)"),
     (SecretKind::Jwt, r"\beyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){1,4}"),
-    (
-        SecretKind::Authorization,
-        r#"(?i)(?P<keep>\b(?:proxy-)?authorization["']?\s*[:=]\s*["']?)[^\r\n"',;]*[^\s"',;]"#,
-    ),
+    (SecretKind::Authorization, r#"(?i)(?P<keep>\b(?:proxy-)?authorization["']?\s*[:=]\s*["']?)[^\r\n"',;]*[^\s"',;]"#),
     (SecretKind::Authorization, r"(?i)(?P<keep>\b(?:bearer|basic|digest)\s+)[A-Za-z0-9+/=._~-]{8,}"),
     (SecretKind::UrlUserinfo, r#"(?P<keep>[A-Za-z][A-Za-z0-9+.-]{0,31}://)[^\s/?#"'<>]*@"#),
     (SecretKind::Key, r"\b(?:AKIA|ASIA|AROA|AIDA|ABIA|ACCA)[A-Z0-9]{16}\b"),
@@ -108,7 +105,10 @@ const PATTERNS: &[(SecretKind, &str)] = &[
     (SecretKind::Key, r"\b(?:xox[abeoprs]-|xapp-)[A-Za-z0-9-]{8,}"),
     (SecretKind::Key, r"https://hooks\.slack\.com/[A-Za-z0-9/_-]+"),
     (SecretKind::Key, r"\b(?:sk|rk|pk)[-_](?:(?:live|test|proj|ant|or)[-_])?[A-Za-z0-9_-]{16,}"),
-    (SecretKind::Key, r"\b(?:npm_|hf_|dop_v1_|shpat_|pypi-|tgp_v1_|gsk_|hvs\.|hvb\.|SG\.|dckr_pat_|r8_)[A-Za-z0-9_.-]{16,}"),
+    (
+        SecretKind::Key,
+        r"\b(?:npm_|hf_|dop_v1_|shpat_|pypi-|tgp_v1_|gsk_|hvs\.|hvb\.|SG\.|dckr_pat_|r8_)[A-Za-z0-9_.-]{16,}",
+    ),
     // `password=…`, `"password": "…"`, `FOO_TOKEN=…`, and the API server's `Name:"FOO_TOKEN", Value:"…"`.
     (
         SecretKind::Credential,

@@ -12,7 +12,11 @@ fn redact(text: &str) -> String {
 
 /// A secret and the part of it that must not survive.
 const PLANTED: &[(SecretKind, &str, &str)] = &[
-    (SecretKind::Pem, "-----BEGIN RSA PRIVATE KEY-----\nMIIEpQIBAAKCAQ\n-----END RSA PRIVATE KEY-----", "MIIEpQIBAAKCAQ"),
+    (
+        SecretKind::Pem,
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEpQIBAAKCAQ\n-----END RSA PRIVATE KEY-----",
+        "MIIEpQIBAAKCAQ",
+    ),
     (SecretKind::Pem, "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIBkg", "MHcCAQEEIBkg"),
     (SecretKind::Jwt, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.SflKxwRJSMeKKF2QT4", "SflKxwRJSMeKKF2QT4"),
     (SecretKind::Key, "AKIAIOSFODNN7EXAMPLE", "IOSFODNN7"),
@@ -28,7 +32,11 @@ const PLANTED: &[(SecretKind, &str, &str)] = &[
     (SecretKind::Credential, r#""password": "hunter 2xyz""#, "2xyz"),
     (SecretKind::Credential, r#"\"db_password\": \"hunter2xyz\""#, "hunter2xyz"),
     (SecretKind::Credential, "SHOP_TOKEN=hunter2xyz", "hunter2xyz"),
-    (SecretKind::Credential, r#"v1.EnvVar{Name:"SHOP_API_KEY", Value:"hunter2xyz", ValueFrom:(*v1.EnvVarSource)(nil)}"#, "hunter2xyz"),
+    (
+        SecretKind::Credential,
+        r#"v1.EnvVar{Name:"SHOP_API_KEY", Value:"hunter2xyz", ValueFrom:(*v1.EnvVarSource)(nil)}"#,
+        "hunter2xyz",
+    ),
     (SecretKind::Credential, r#"{"name":"DB_PASSWORD","value":"hunter2xyz"}"#, "hunter2xyz"),
     (SecretKind::Email, "jane.doe+shop@example.co.uk", "jane.doe"),
     (SecretKind::Ip, "192.0.2.17", "192.0.2.17"),

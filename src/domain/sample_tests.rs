@@ -56,6 +56,8 @@ fn a_decision_is_kept_once() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_sample_is_always_small_and_json(
         text in prop_oneof![any::<String>(), "[\"\\\\\u{0}\u{1}a]{0,9000}", "é{0,9000}"],

@@ -53,13 +53,13 @@ where
 
 /// Servers without the feature answer `sendInitialEvents` with 422 Invalid.
 fn streaming_refused(error: &watcher::Error) -> bool {
-    let status = match error {
+    let code = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status,
-        watcher::Error::WatchError(status) => status,
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code,
         _ => return false,
     };
-    status.code == 422
+    code == 422
 }
 
 #[cfg(test)]

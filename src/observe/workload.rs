@@ -171,7 +171,8 @@ pub async fn fetch(client: &kube::Client, key: &WorkloadKey) -> Result<Option<Wo
                 return Ok(None);
             };
             // The selector only narrows the list; sets are matched by owner uid, because selectors may overlap.
-            let list = selector(&deployment).map_or_else(ListParams::default, |s| ListParams::default().labels_from(&s));
+            let list =
+                selector(&deployment).map_or_else(ListParams::default, |s| ListParams::default().labels_from(&s));
             let sets = within("its ReplicaSets", sets.list(&list)).await?;
             let raw = |object: DynamicObject| serde_json::to_value(object).unwrap_or(Value::Null);
             let sets: Vec<Value> = sets.items.into_iter().map(raw).collect();
@@ -190,10 +191,7 @@ fn api<K: Resource<DynamicType = ()>>(client: &kube::Client, namespace: &str) ->
     Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<K>(&()))
 }
 
-async fn within<T>(
-    what: &'static str,
-    read: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, ReadError> {
+async fn within<T>(what: &'static str, read: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ReadError> {
     match tokio::time::timeout(READ_TIMEOUT, read).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(ReadError::Api { what, source: Box::new(source) }),

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use super::metrics::Metrics;
 
 /// The control loop beats at least this often, or it is taken for dead.
-pub const BEAT: Duration = Duration::from_secs(60);
+pub const BEAT: Duration = Duration::from_mins(1);
 
 /// How the operator is, shared between the loop and the endpoints.
 #[derive(Debug)]

@@ -81,7 +81,11 @@ impl Metrics {
             "From the first sight of a revision to the accepted undo",
             self.detect_to_rollback.clone(),
         );
-        r.register("decision_seconds", "From the first sight of a revision to its decision", self.decision_seconds.clone());
+        r.register(
+            "decision_seconds",
+            "From the first sight of a revision to its decision",
+            self.decision_seconds.clone(),
+        );
         r.register("reconcile_seconds", "Duration of one reconcile", self.reconcile_seconds.clone());
         r.register("reconcile_errors", "Failed reconciles by category", self.reconcile_errors.clone());
         r.register("prometheus_queries", "Queries by outcome", self.queries.clone());

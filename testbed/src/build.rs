@@ -32,26 +32,12 @@ const PLAIN_LDFLAGS: &str = "-s -w";
 
 macro_rules! module_files {
     ($name:literal) => {
-        (
-            include_str!(concat!("../modules/", $name, "/go.mod")),
-            include_str!(concat!("../modules/", $name, "/go.sum")),
-        )
+        (include_str!(concat!("../modules/", $name, "/go.mod")), include_str!(concat!("../modules/", $name, "/go.sum")))
     };
 }
 
-const fn module(
-    name: &'static str,
-    files: (&'static str, &'static str),
-    programs: &'static [&'static str],
-) -> Module {
-    Module {
-        name,
-        go_mod: files.0,
-        go_sum: files.1,
-        tags: "",
-        ldflags: PLAIN_LDFLAGS,
-        programs,
-    }
+const fn module(name: &'static str, files: (&'static str, &'static str), programs: &'static [&'static str]) -> Module {
+    Module { name, go_mod: files.0, go_sum: files.1, tags: "", ldflags: PLAIN_LDFLAGS, programs }
 }
 
 static MODULES: [Module; 5] = [
@@ -76,14 +62,7 @@ static MODULES: [Module; 5] = [
     module(
         "containerd",
         module_files!("containerd"),
-        &[
-            "containerd",
-            "containerd-shim-runc-v2",
-            "ctr",
-            "host-local",
-            "bridge",
-            "loopback",
-        ],
+        &["containerd", "containerd-shim-runc-v2", "ctr", "host-local", "bridge", "loopback"],
     ),
     Module {
         // Only the Kubernetes discovery: all the clouds' libraries would double the build.
@@ -111,9 +90,7 @@ impl Module {
     }
 
     fn is_complete(&self, folder: &Path) -> bool {
-        self.programs
-            .iter()
-            .all(|program| folder.join(program).is_file())
+        self.programs.iter().all(|program| folder.join(program).is_file())
     }
 
     /// The finished folder for this Go version, or for any when Go is not installed.
@@ -148,12 +125,8 @@ fn go_version(go: &Path) -> Option<String> {
     if let Some(version) = text.as_deref().and_then(|text| text.lines().next()) {
         return Some(version.trim().to_owned());
     }
-    let output = std::process::Command::new(go)
-        .args(["env", "GOVERSION"])
-        .output()
-        .ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .filter(|version| !version.is_empty())
+    let output = std::process::Command::new(go).args(["env", "GOVERSION"]).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|version| !version.is_empty())
 }
 
 /// Every program of the cluster, built now if it is not in the cache.
@@ -169,8 +142,7 @@ pub async fn ensure() -> Result<Vec<Program>> {
     let mut found = locate(&root, version.as_deref());
     if found.is_none() {
         let go = go?;
-        let version =
-            version.with_context(|| format!("cannot tell the version of {}", go.display()))?;
+        let version = version.with_context(|| format!("cannot tell the version of {}", go.display()))?;
         let mut terminations = signal(SignalKind::terminate())?;
         let mut interrupts = signal(SignalKind::interrupt())?;
         // Dropping the build ends Go with it.
@@ -189,11 +161,7 @@ fn locate(root: &Path, go: Option<&str>) -> Option<Vec<Program>> {
     for module in &MODULES {
         let folder = module.find(root, go)?;
         programs.extend(module.programs.iter().map(|program| Program {
-            name: if *program == "server" {
-                "etcd"
-            } else {
-                program
-            },
+            name: if *program == "server" { "etcd" } else { program },
             file: folder.join(program),
         }));
     }
@@ -204,25 +172,13 @@ async fn build_missing(root: &Path, go: &Path, version: &str) -> Result<()> {
     let _lock = lock(root).await?;
     let started = Instant::now();
     remove_unfinished(root);
-    let missing: Vec<&Module> = MODULES
-        .iter()
-        .filter(|module| module.find(root, Some(version)).is_none())
-        .collect();
+    let missing: Vec<&Module> = MODULES.iter().filter(|module| module.find(root, Some(version)).is_none()).collect();
     for (index, module) in missing.iter().enumerate() {
-        eprintln!(
-            "[{}/{}] {}: building with {version}",
-            index + 1,
-            missing.len(),
-            module.name
-        );
+        eprintln!("[{}/{}] {}: building with {version}", index + 1, missing.len(), module.name);
         build(root, go, version, module).await?;
     }
     if !missing.is_empty() {
-        eprintln!(
-            "built in {} s, kept in {}",
-            started.elapsed().as_secs(),
-            root.display()
-        );
+        eprintln!("built in {} s, kept in {}", started.elapsed().as_secs(), root.display());
     }
     Ok(())
 }
@@ -243,16 +199,8 @@ pub async fn lock(root: &Path) -> Result<File> {
 }
 
 fn remove_unfinished(root: &Path) {
-    for entry in fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-    {
-        if entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with(".unfinished-")
-        {
+    for entry in fs::read_dir(root).into_iter().flatten().filter_map(Result::ok) {
+        if entry.file_name().to_string_lossy().starts_with(".unfinished-") {
             // Left by a build that was killed; if it cannot go now, the next build tries again.
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -261,17 +209,11 @@ fn remove_unfinished(root: &Path) {
 
 async fn build(root: &Path, go: &Path, version: &str, module: &Module) -> Result<()> {
     let started = Instant::now();
-    let source = root
-        .join("source")
-        .join(format!("{}-{}", module.name, module.hash()));
+    let source = root.join("source").join(format!("{}-{}", module.name, module.hash()));
     fs::create_dir_all(&source)?;
     fs::write(source.join("go.mod"), module.go_mod)?;
     fs::write(source.join("go.sum"), module.go_sum)?;
-    let unfinished = root.join(format!(
-        ".unfinished-{}-{}",
-        module.name,
-        std::process::id()
-    ));
+    let unfinished = root.join(format!(".unfinished-{}-{}", module.name, std::process::id()));
     fs::create_dir_all(&unfinished)?;
     let mut child = go_build(go, &source, &unfinished, module)?;
     let log = root.join(format!("build-{}.log", module.name));
@@ -280,11 +222,7 @@ async fn build(root: &Path, go: &Path, version: &str, module: &Module) -> Result
         for line in &tail {
             eprintln!("  {line}");
         }
-        bail!(
-            "building {} failed ({status}), the whole log is in {}",
-            module.name,
-            log.display()
-        );
+        bail!("building {} failed ({status}), the whole log is in {}", module.name, log.display());
     }
     if !module.is_complete(&unfinished) {
         bail!("the build of {} did not make every program", module.name);
@@ -295,34 +233,19 @@ async fn build(root: &Path, go: &Path, version: &str, module: &Module) -> Result
     }
     fs::rename(&unfinished, &target)?;
     let size = module.programs.len();
-    eprintln!(
-        "      {}: done in {} s ({size} programs)",
-        module.name,
-        started.elapsed().as_secs()
-    );
+    eprintln!("      {}: done in {} s ({size} programs)", module.name, started.elapsed().as_secs());
     Ok(())
 }
 
 fn go_build(go: &Path, source: &Path, out: &Path, module: &Module) -> Result<Child> {
     let mut command = Command::new(go);
     command
-        .args([
-            "build",
-            "-v",
-            "-trimpath",
-            "-buildvcs=false",
-            "-ldflags",
-            module.ldflags,
-        ])
+        .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", module.ldflags])
         .args(["-tags", module.tags, "-o"])
         .arg(format!("{}/", out.display()))
         .arg("tool")
         .current_dir(source)
-        .envs([
-            ("CGO_ENABLED", "0"),
-            ("GOFLAGS", "-mod=readonly"),
-            ("GOWORK", "off"),
-        ])
+        .envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOWORK", "off")])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -372,10 +295,7 @@ mod tests {
     #[test]
     fn a_changed_module_or_flag_has_another_key() {
         let etcd = &MODULES[1];
-        let other = Module {
-            tags: "x",
-            ..module("etcd", (etcd.go_mod, etcd.go_sum), &["server"])
-        };
+        let other = Module { tags: "x", ..module("etcd", (etcd.go_mod, etcd.go_sum), &["server"]) };
         assert_ne!(etcd.hash(), other.hash());
         assert_eq!(etcd.hash().len(), 12);
     }

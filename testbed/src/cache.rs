@@ -15,7 +15,8 @@ pub fn root() -> Result<PathBuf> {
         return Ok(root);
     }
     let user = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    let user = user.context("neither DEPLOYMENT_GUARD_CACHE, XDG_CACHE_HOME nor HOME is set, so there is no cache folder")?;
+    let user =
+        user.context("neither DEPLOYMENT_GUARD_CACHE, XDG_CACHE_HOME nor HOME is set, so there is no cache folder")?;
     Ok(user.join("deployment-guard"))
 }
 
@@ -28,16 +29,12 @@ pub fn testbed_dir() -> Result<PathBuf> {
 }
 
 fn set(name: &str) -> Option<PathBuf> {
-    env::var_os(name)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// A name for a cluster that no other one has.
 #[must_use]
 pub fn cluster_name() -> String {
-    let nanos = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.subsec_nanos());
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     format!("testbed-{}-{:05x}", std::process::id(), nanos & 0xf_ffff)
 }

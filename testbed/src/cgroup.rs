@@ -35,10 +35,7 @@ fn layout(mount: &Path) -> Result<Layout> {
         }
     }
     if trees.is_empty() {
-        bail!(
-            "no cgroups are mounted under {}, in a container run it with --privileged",
-            mount.display()
-        );
+        bail!("no cgroups are mounted under {}, in a container run it with --privileged", mount.display());
     }
     trees.sort();
     Ok(Layout::PerController(trees))
@@ -57,13 +54,11 @@ pub fn create(name: &str) -> Result<()> {
 
 fn create_in(tree: &Path, name: &str) -> Result<()> {
     let group = tree.join(name);
-    fs::create_dir(&group)
-        .with_context(|| format!("cannot make the cgroup {}", group.display()))?;
+    fs::create_dir(&group).with_context(|| format!("cannot make the cgroup {}", group.display()))?;
     for file in ["cpuset.cpus", "cpuset.mems"] {
         // A new cpuset is empty, and nothing can run in an empty one.
         if let Ok(value) = fs::read_to_string(tree.join(file)) {
-            fs::write(group.join(file), value.trim())
-                .with_context(|| format!("cannot set {file} of {name}"))?;
+            fs::write(group.join(file), value.trim()).with_context(|| format!("cannot set {file} of {name}"))?;
         }
     }
     Ok(())
@@ -86,10 +81,7 @@ fn delegate(group: &Path) -> std::io::Result<()> {
     let offered = fs::read_to_string(group.join("cgroup.controllers"))?;
     for controller in CONTROLLERS {
         if offered.split_whitespace().any(|name| name == controller) {
-            fs::write(
-                group.join("cgroup.subtree_control"),
-                format!("+{controller}"),
-            )?;
+            fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"))?;
         }
     }
     Ok(())
@@ -118,11 +110,7 @@ pub fn remove(name: &str) -> Result<()> {
         Layout::PerController(trees) => (trees.as_slice(), false),
     };
     loop {
-        let left: Vec<PathBuf> = trees
-            .iter()
-            .map(|tree| tree.join(name))
-            .filter(|group| !remove_tree(group))
-            .collect();
+        let left: Vec<PathBuf> = trees.iter().map(|tree| tree.join(name)).filter(|group| !remove_tree(group)).collect();
         if left.is_empty() {
             break;
         }
@@ -139,11 +127,7 @@ pub fn remove(name: &str) -> Result<()> {
 
 /// Depth first, as the kernel wants it. True when nothing is left.
 fn remove_tree(group: &Path) -> bool {
-    for entry in fs::read_dir(group)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-    {
+    for entry in fs::read_dir(group).into_iter().flatten().filter_map(Result::ok) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_tree(&entry.path());
         }
@@ -168,10 +152,7 @@ fn give_back(root: &Path) -> Result<()> {
     }
     for controller in CONTROLLERS {
         // Processes may return only when the root hands no controller down; a missing one refuses, which is fine.
-        let _ = fs::write(
-            root.join("cgroup.subtree_control"),
-            format!("-{controller}"),
-        );
+        let _ = fs::write(root.join("cgroup.subtree_control"), format!("-{controller}"));
     }
     move_processes(&outside, root)?;
     remove_tree(&outside);
@@ -192,15 +173,9 @@ mod tests {
         fs::write(cpu.join("cgroup.procs"), "").expect("write");
         std::os::unix::fs::symlink(&cpu, mount.path().join("cpuacct")).expect("link");
         let real = cpu.canonicalize().expect("canonical");
-        assert_eq!(
-            layout(mount.path()).expect("layout"),
-            Layout::PerController(vec![real])
-        );
+        assert_eq!(layout(mount.path()).expect("layout"), Layout::PerController(vec![real]));
         fs::write(mount.path().join("cgroup.controllers"), "cpu memory").expect("write");
-        assert_eq!(
-            layout(mount.path()).expect("layout"),
-            Layout::Unified(mount.path().to_owned())
-        );
+        assert_eq!(layout(mount.path()).expect("layout"), Layout::Unified(mount.path().to_owned()));
     }
 
     #[test]

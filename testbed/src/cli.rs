@@ -106,12 +106,7 @@ enum KwokAction {
 #[derive(Debug, Args)]
 struct ClusterArgs {
     /// Import this image archive; may be repeated
-    #[arg(
-        long = "image",
-        value_name = "FILE",
-        env = "TESTBED_IMAGES",
-        value_delimiter = ':'
-    )]
+    #[arg(long = "image", value_name = "FILE", env = "TESTBED_IMAGES", value_delimiter = ':')]
     images: Vec<PathBuf>,
     /// Start without the images in the cache
     #[arg(long)]
@@ -135,11 +130,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("testbed: {error:#}");
-            ExitCode::from(if error.is::<Missing>() {
-                2
-            } else {
-                outer::FAILED
-            })
+            ExitCode::from(if error.is::<Missing>() { 2 } else { outer::FAILED })
         }
     }
 }
@@ -149,10 +140,7 @@ fn start(task: Task) -> Result<u8> {
         Task::EnterNamespaces(inside) => outer::enter(&inside.dir, &inside.command).map(|()| 0),
         Task::FirstProcess(inside) => inner::first_process(&inside.dir, &inside.command),
         // One thread: what ends with the thread that started it ends with the process.
-        other => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(perform(other)),
+        other => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(perform(other)),
     }
 }
 
@@ -163,16 +151,8 @@ async fn perform(task: Task) -> Result<u8> {
             Ok(0)
         }
         Task::Images => build_images().await,
-        Task::Run {
-            cluster,
-            keep: false,
-            command,
-        } => run(cluster, false, &command).await,
-        Task::Run {
-            cluster,
-            keep: true,
-            command,
-        } => run_and_keep(cluster, &command).await,
+        Task::Run { cluster, keep: false, command } => run(cluster, false, &command).await,
+        Task::Run { cluster, keep: true, command } => run_and_keep(cluster, &command).await,
         Task::Stay(cluster) => {
             nix::unistd::setsid()?;
             run(cluster, true, &[]).await
@@ -184,14 +164,8 @@ async fn perform(task: Task) -> Result<u8> {
         Task::Kubectl { arguments } => enter(&[vec!["kubectl".to_owned()], arguments].concat()),
         Task::Prometheus { action } => ask(&component_request(action, "prometheus")).await,
         Task::Apiserver { action } => ask(&component_request(action, "kube-apiserver")).await,
-        Task::Kwok {
-            action: KwokAction::Start,
-            nodes,
-        } => ask(&format!("kwok {nodes}")).await,
-        Task::Kwok {
-            action: KwokAction::Stop,
-            ..
-        } => ask("stop kwok").await,
+        Task::Kwok { action: KwokAction::Start, nodes } => ask(&format!("kwok {nodes}")).await,
+        Task::Kwok { action: KwokAction::Stop, .. } => ask("stop kwok").await,
         Task::LoadImage { files } => load_images(&files).await,
         Task::Supervise(inside) => supervisor::supervise(&inside.dir, &inside.command).await,
         Task::EnterNamespaces(_) | Task::FirstProcess(_) => bail!("not to be called here"),
@@ -216,11 +190,7 @@ async fn run_and_keep(cluster: ClusterArgs, command: &[String]) -> Result<u8> {
 }
 
 fn down() -> Result<u8> {
-    let said = if outer::down()? {
-        "the cluster is down"
-    } else {
-        "no cluster is up"
-    };
+    let said = if outer::down()? { "the cluster is down" } else { "no cluster is up" };
     registry::sweep();
     println!("{said}");
     Ok(0)
@@ -228,9 +198,7 @@ fn down() -> Result<u8> {
 
 async fn load_images(files: &[PathBuf]) -> Result<u8> {
     for file in files {
-        let file = file
-            .canonicalize()
-            .with_context(|| format!("cannot read {}", file.display()))?;
+        let file = file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
         ask(&format!("import {}", file.display())).await?;
     }
     Ok(0)
@@ -254,23 +222,11 @@ async fn run(args: ClusterArgs, open: bool, command: &[String]) -> Result<u8> {
 }
 
 async fn options(args: ClusterArgs, open: bool) -> Result<Options> {
-    let mut archives = if args.no_images {
-        Vec::new()
-    } else {
-        built_images().await?
-    };
+    let mut archives = if args.no_images { Vec::new() } else { built_images().await? };
     for image in args.images {
-        archives.push(
-            image
-                .canonicalize()
-                .with_context(|| format!("cannot read the image {}", image.display()))?,
-        );
+        archives.push(image.canonicalize().with_context(|| format!("cannot read the image {}", image.display()))?);
     }
-    Ok(Options {
-        images: archives,
-        scrape_interval: args.scrape_interval,
-        open,
-    })
+    Ok(Options { images: archives, scrape_interval: args.scrape_interval, open })
 }
 
 fn images_dir() -> Result<PathBuf> {
@@ -309,16 +265,8 @@ async fn up(args: ClusterArgs) -> Result<u8> {
     build::ensure().await?;
     // Built here, where the person sees it; the background process finds it done.
     let options = options(args, true).await?;
-    let mut arguments = vec![
-        "--no-images".to_owned(),
-        format!("--scrape-interval={}", options.scrape_interval),
-    ];
-    arguments.extend(
-        options
-            .images
-            .iter()
-            .map(|image| format!("--image={}", image.display())),
-    );
+    let mut arguments = vec!["--no-images".to_owned(), format!("--scrape-interval={}", options.scrape_interval)];
+    arguments.extend(options.images.iter().map(|image| format!("--image={}", image.display())));
     let cluster = outer::up(&arguments)?;
     println!("the cluster is up in {}", cluster.dir.display());
     println!("  testbed kubectl get pods -A    one command of kubectl");
@@ -332,8 +280,7 @@ fn current_dir() -> Result<PathBuf> {
     if let Some(dir) = env::var_os("TESTBED_DIR") {
         return Ok(PathBuf::from(dir));
     }
-    let cluster =
-        registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
+    let cluster = registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
     Ok(cluster.dir)
 }
 
@@ -347,8 +294,7 @@ fn enter(command: &[String]) -> Result<u8> {
     if env::var_os("TESTBED_DIR").is_some() {
         return wait_for(Command::new(&command[0]).args(&command[1..]));
     }
-    let cluster =
-        registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
+    let cluster = registry::open_cluster().context("no cluster is up, start one with `testbed up`")?;
     let first = outer::first_process(&cluster).context("the cluster that is up is just ending")?;
     let here = env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
     let mut nsenter = Command::new("nsenter");
@@ -362,11 +308,6 @@ fn enter(command: &[String]) -> Result<u8> {
 }
 
 fn wait_for(command: &mut Command) -> Result<u8> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    Ok(status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(outer::FAILED))
+    let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(outer::FAILED))
 }

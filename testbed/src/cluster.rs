@@ -95,14 +95,8 @@ impl Cluster {
     /// # Errors
     /// When this was not started by `testbed run`, `shell` or `exec`.
     pub fn join() -> Result<Self, Error> {
-        let dir = env::var_os("TESTBED_DIR")
-            .map(PathBuf::from)
-            .ok_or(Error::Outside)?;
-        if dir.join("kubeconfig").is_file() {
-            Ok(Self { dir })
-        } else {
-            Err(Error::Outside)
-        }
+        let dir = env::var_os("TESTBED_DIR").map(PathBuf::from).ok_or(Error::Outside)?;
+        if dir.join("kubeconfig").is_file() { Ok(Self { dir }) } else { Err(Error::Outside) }
     }
 
     /// A kubeconfig of the administrator.
@@ -136,10 +130,7 @@ impl Cluster {
     /// # Errors
     /// When it fails, with its message.
     pub async fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String, Error> {
-        let failed = |source| Error::Start {
-            program: "kubectl".to_owned(),
-            source,
-        };
+        let failed = |source| Error::Start { program: "kubectl".to_owned(), source };
         let mut child = Command::new(self.dir.join("bin/kubectl"))
             .args(arguments)
             .env("KUBECONFIG", self.kubeconfig())
@@ -168,9 +159,7 @@ impl Cluster {
     /// # Errors
     /// When the API server refuses them.
     pub async fn apply(&self, manifests: &str) -> Result<(), Error> {
-        self.kubectl_with(&["apply", "-f", "-"], manifests)
-            .await
-            .map(|_| ())
+        self.kubectl_with(&["apply", "-f", "-"], manifests).await.map(|_| ())
     }
 
     /// Asks Prometheus now; the result has an element per series with `metric` and `value`.
@@ -183,8 +172,7 @@ impl Cluster {
             .map_err(|_| Error::Prometheus("no answer within 5 s".to_owned()))?
             .map_err(|error| Error::Prometheus(error.to_string()))?;
         let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let mut answer: Value =
-            serde_json::from_str(body).map_err(|_| Error::Prometheus(text.clone()))?;
+        let mut answer: Value = serde_json::from_str(body).map_err(|_| Error::Prometheus(text.clone()))?;
         match answer["data"]["result"].take() {
             Value::Array(series) => Ok(series),
             _ => Err(Error::Prometheus(text)),
@@ -235,24 +223,15 @@ impl Cluster {
     async fn ask(&self, request: &str) -> Result<(), Error> {
         control::request(&self.dir, request)
             .await
-            .map_err(|error| Error::Control {
-                request: request.to_owned(),
-                message: format!("{error:#}"),
-            })
+            .map_err(|error| Error::Control { request: request.to_owned(), message: format!("{error:#}") })
     }
 }
 
 /// HTTP/1.0: the answer ends with the connection, so no HTTP library is needed.
 async fn ask_prometheus(promql: &str) -> std::io::Result<String> {
     let query = hex::encode_upper(promql).into_bytes();
-    let query: Vec<&str> = query
-        .chunks(2)
-        .filter_map(|byte| std::str::from_utf8(byte).ok())
-        .collect();
-    let query = query
-        .iter()
-        .flat_map(|byte| ["%", byte])
-        .collect::<String>();
+    let query: Vec<&str> = query.chunks(2).filter_map(|byte| std::str::from_utf8(byte).ok()).collect();
+    let query = query.iter().flat_map(|byte| ["%", byte]).collect::<String>();
     let mut stream = TcpStream::connect((NODE, 9090)).await?;
     let request = format!("GET /api/v1/query?query={query} HTTP/1.0\r\nHost: prometheus\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -280,11 +259,7 @@ pub async fn wait_for<T, S: Display>(
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    Err(Error::Timeout {
-        what: what.to_owned(),
-        seconds: limit.as_secs(),
-        seen,
-    })
+    Err(Error::Timeout { what: what.to_owned(), seconds: limit.as_secs(), seen })
 }
 
 #[cfg(test)]
@@ -295,13 +270,8 @@ mod tests {
     #[tokio::test]
     async fn a_wait_in_vain_says_what_was_awaited_and_what_was_seen() {
         let limit = Duration::from_millis(300);
-        let error = wait_for::<(), _>("four pods", limit, async || Err("three pods"))
-            .await
-            .expect_err("in vain");
-        assert_eq!(
-            error.to_string(),
-            "waited 0 s in vain for four pods; last seen: three pods"
-        );
+        let error = wait_for::<(), _>("four pods", limit, async || Err("three pods")).await.expect_err("in vain");
+        assert_eq!(error.to_string(), "waited 0 s in vain for four pods; last seen: three pods");
     }
 
     #[tokio::test]
@@ -309,18 +279,12 @@ mod tests {
         let limit = Duration::from_millis(50);
         let look = async || -> Result<(), &str> { std::future::pending().await };
         let error = wait_for("an answer", limit, look).await.expect_err("hangs");
-        assert!(
-            error.to_string().ends_with("last seen: nothing yet"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("last seen: nothing yet"), "{error}");
     }
 
     #[tokio::test]
     async fn what_is_found_is_returned() {
-        let found = wait_for("a number", Duration::from_secs(1), async || {
-            Ok::<_, String>(7)
-        })
-        .await;
+        let found = wait_for("a number", Duration::from_secs(1), async || Ok::<_, String>(7)).await;
         assert_eq!(found.expect("found"), 7);
     }
 }

@@ -47,10 +47,7 @@ impl ImageTag {
     /// A tag without environment of its own.
     #[must_use]
     pub fn plain(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            env: Vec::new(),
-        }
+        Self { name: name.to_owned(), env: Vec::new() }
     }
 }
 
@@ -98,15 +95,9 @@ pub fn pack(spec: &ImageSpec, out: &Path) -> Result<()> {
         configs.push((path, config));
     }
     let partial = out.with_extension("tar.partial");
-    let file =
-        File::create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+    let file = File::create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
     let mut archive = tar::Builder::new(BufWriter::new(file));
-    append_file(
-        &mut archive,
-        "manifest.json",
-        &serde_json::to_vec(&manifest)?,
-        0o644,
-    )?;
+    append_file(&mut archive, "manifest.json", &serde_json::to_vec(&manifest)?, 0o644)?;
     let mut written = BTreeSet::new();
     for (path, config) in &configs {
         // Two tags with the same environment share one configuration.
@@ -135,10 +126,7 @@ pub fn build_all(cache: &Path) -> Result<Vec<PathBuf>> {
         arguments.extend(["--bin", name]);
     }
     let folder = build_static(&arguments, "testbed", &names.join(", "))?;
-    names
-        .iter()
-        .map(|name| pack_cached(name, &testbed_spec(name, &folder), cache))
-        .collect()
+    names.iter().map(|name| pack_cached(name, &testbed_spec(name, &folder), cache)).collect()
 }
 
 /// Builds the operator's release binary and packs it as [`OPERATOR_IMAGE`] with the host's CA bundle, if there is one.
@@ -150,15 +138,9 @@ pub fn build_operator(cache: &Path) -> Result<PathBuf> {
     let folder = build_static(&["--release", "-p", name, "--bin", name], "release", name)?;
     let bundle = Path::new("/").join(CA_BUNDLE);
     let files = if bundle.is_file() {
-        vec![ExtraFile {
-            source: bundle,
-            path: CA_BUNDLE.to_owned(),
-        }]
+        vec![ExtraFile { source: bundle, path: CA_BUNDLE.to_owned() }]
     } else {
-        eprintln!(
-            "images: no CA bundle at {}, the operator's image goes without",
-            bundle.display()
-        );
+        eprintln!("images: no CA bundle at {}, the operator's image goes without", bundle.display());
         Vec::new()
     };
     let spec = ImageSpec {
@@ -212,11 +194,7 @@ fn pack_cached(name: &str, spec: &ImageSpec, cache: &Path) -> Result<PathBuf> {
     fs::write(&stamp, &key)?;
     let kib = fs::metadata(&out)?.len() / 1024;
     let tags: Vec<&str> = spec.tags.iter().map(|tag| tag.name.as_str()).collect();
-    eprintln!(
-        "images: {name} packed, {kib} KiB, {:.1} s ({})",
-        started.elapsed().as_secs_f64(),
-        tags.join(" ")
-    );
+    eprintln!("images: {name} packed, {kib} KiB, {:.1} s ({})", started.elapsed().as_secs_f64(), tags.join(" "));
     Ok(out)
 }
 
@@ -224,10 +202,7 @@ fn pack_cached(name: &str, spec: &ImageSpec, cache: &Path) -> Result<PathBuf> {
 fn cache_key(spec: &ImageSpec) -> Result<String> {
     let mut hash = Sha256::new();
     // Where the sources lie must not matter, only what they hold.
-    for part in [
-        FORMAT,
-        &format!("{:?} {:?} {}", spec.tags, spec.entrypoint, spec.user),
-    ] {
+    for part in [FORMAT, &format!("{:?} {:?} {}", spec.tags, spec.entrypoint, spec.user)] {
         hash.update(part);
         hash.update([0]);
     }
@@ -267,11 +242,7 @@ fn layer(spec: &ImageSpec) -> Result<Vec<u8>> {
 /// The image configuration of one tag.
 fn config(spec: &ImageSpec, tag: &ImageTag, layer_digest: &str) -> Result<Value> {
     let mut env = vec!["PATH=/".to_owned()];
-    env.extend(
-        tag.env
-            .iter()
-            .map(|(name, value)| format!("{name}={value}")),
-    );
+    env.extend(tag.env.iter().map(|(name, value)| format!("{name}={value}")));
     Ok(json!({
         // A fixed time: the same binary gives the same image.
         "created": "1970-01-01T00:00:00Z",
@@ -306,12 +277,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn append_file<W: Write>(
-    archive: &mut tar::Builder<W>,
-    path: &str,
-    content: &[u8],
-    mode: u32,
-) -> Result<()> {
+fn append_file<W: Write>(archive: &mut tar::Builder<W>, path: &str, content: &[u8], mode: u32) -> Result<()> {
     let mut header = header(tar::EntryType::Regular, mode);
     header.set_size(u64::try_from(content.len())?);
     archive.append_data(&mut header, path, content)?;
@@ -358,10 +324,7 @@ fn build_static(arguments: &[&str], profile: &str, what: &str) -> Result<PathBuf
     if !status.success() {
         bail!("cargo could not build {what} ({status})");
     }
-    eprintln!(
-        "images: built {what}, {:.1} s",
-        started.elapsed().as_secs_f64()
-    );
+    eprintln!("images: built {what}, {:.1} s", started.elapsed().as_secs_f64());
     Ok(target_folder(&root)?.join(triple).join(profile))
 }
 
@@ -369,22 +332,16 @@ fn build_static(arguments: &[&str], profile: &str, what: &str) -> Result<PathBuf
 fn cargo(root: &Path) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    command
-        .current_dir(root)
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command.current_dir(root).env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     command
 }
 
 /// Where cargo puts its output, whichever way it was told to.
 fn target_folder(root: &Path) -> Result<PathBuf> {
     let output = output(cargo(root).args(["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: Value =
-        serde_json::from_str(&output).context("cargo metadata printed no JSON")?;
+    let metadata: Value = serde_json::from_str(&output).context("cargo metadata printed no JSON")?;
     let folder = metadata.get("target_directory").and_then(Value::as_str);
-    Ok(PathBuf::from(
-        folder.context("cargo metadata names no target directory")?,
-    ))
+    Ok(PathBuf::from(folder.context("cargo metadata names no target directory")?))
 }
 
 fn host_triple() -> Result<String> {
@@ -393,31 +350,21 @@ fn host_triple() -> Result<String> {
 }
 
 fn parse_host_triple(version: &str) -> Option<String> {
-    version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .map(|host| host.trim().to_owned())
+    version.lines().find_map(|line| line.strip_prefix("host: ")).map(|host| host.trim().to_owned())
 }
 
 fn workspace_root() -> Result<PathBuf> {
     let member = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = member
-        .parent()
-        .context("the testbed lies in no workspace")?;
+    let root = member.parent().context("the testbed lies in no workspace")?;
     if !root.join("Cargo.toml").is_file() {
-        bail!(
-            "the sources this program was built from are no longer at {}",
-            root.display()
-        );
+        bail!("the sources this program was built from are no longer at {}", root.display());
     }
     Ok(root.to_path_buf())
 }
 
 fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {program}"))?;
+    let output = command.output().with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         let mut message = format!("{program} failed ({})", output.status);
         if let Some(line) = String::from_utf8_lossy(&output.stderr).lines().last() {
@@ -440,10 +387,7 @@ mod tests {
         fs::write(folder.join("shop"), b"a program").unwrap();
         fs::write(folder.join("bundle"), b"authorities").unwrap();
         let mut spec = testbed_spec("shop", folder);
-        spec.files.push(ExtraFile {
-            source: folder.join("bundle"),
-            path: CA_BUNDLE.to_owned(),
-        });
+        spec.files.push(ExtraFile { source: folder.join("bundle"), path: CA_BUNDLE.to_owned() });
         spec
     }
 
@@ -453,16 +397,10 @@ mod tests {
         for entry in archive.entries().unwrap() {
             let mut entry = entry.unwrap();
             let path = entry.path().unwrap().to_string_lossy().into_owned();
-            let (mode, mtime) = (
-                entry.header().mode().unwrap(),
-                entry.header().mtime().unwrap(),
-            );
+            let (mode, mtime) = (entry.header().mode().unwrap(), entry.header().mtime().unwrap());
             let mut content = Vec::new();
             entry.read_to_end(&mut content).unwrap();
-            assert!(
-                found.insert(path, (mode, mtime, content)).is_none(),
-                "an entry came twice"
-            );
+            assert!(found.insert(path, (mode, mtime, content)).is_none(), "an entry came twice");
         }
         found
     }
@@ -478,16 +416,12 @@ mod tests {
         for (image, tag) in manifest.iter().zip(SHOP_TAGS) {
             assert_eq!(image["RepoTags"], json!([format!("localhost/shop:{tag}")]));
             assert_eq!(image["Layers"], manifest[0]["Layers"]);
-            let config: Value =
-                serde_json::from_slice(&files[image["Config"].as_str().unwrap()].2).unwrap();
+            let config: Value = serde_json::from_slice(&files[image["Config"].as_str().unwrap()].2).unwrap();
             assert_eq!(config["config"]["Env"][1], format!("VERSION={tag}"));
             assert_eq!(config["config"]["User"], "65532:65532");
             assert_eq!(config["config"]["Entrypoint"], json!(["/shop"]));
             let layer = &files[image["Layers"][0].as_str().unwrap()].2;
-            assert_eq!(
-                config["rootfs"]["diff_ids"][0],
-                format!("sha256:{}", hex_digest(layer))
-            );
+            assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", hex_digest(layer)));
         }
     }
 
@@ -496,10 +430,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = entries(&layer(&sample(folder.path())).unwrap());
         let paths: Vec<&str> = files.keys().map(String::as_str).collect();
-        assert_eq!(
-            paths,
-            ["etc/", "etc/ssl/", "etc/ssl/certs/", CA_BUNDLE, "shop"]
-        );
+        assert_eq!(paths, ["etc/", "etc/ssl/", "etc/ssl/certs/", CA_BUNDLE, "shop"]);
         assert_eq!(files["shop"], (0o755, 0, b"a program".to_vec()));
         assert_eq!(files[CA_BUNDLE], (0o644, 0, b"authorities".to_vec()));
     }
@@ -511,10 +442,7 @@ mod tests {
         pack(&sample(one.path()), &first).unwrap();
         pack(&sample(two.path()), &second).unwrap();
         assert_eq!(fs::read(first).unwrap(), fs::read(second).unwrap());
-        assert_eq!(
-            cache_key(&sample(one.path())).unwrap(),
-            cache_key(&sample(two.path())).unwrap()
-        );
+        assert_eq!(cache_key(&sample(one.path())).unwrap(), cache_key(&sample(two.path())).unwrap());
     }
 
     #[test]
@@ -543,12 +471,8 @@ mod tests {
 
     #[test]
     fn the_host_triple_is_read_from_the_compiler() {
-        let version =
-            "rustc 1.95.0\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: 1.95.0\n";
-        assert_eq!(
-            parse_host_triple(version).as_deref(),
-            Some("x86_64-unknown-linux-gnu")
-        );
+        let version = "rustc 1.95.0\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: 1.95.0\n";
+        assert_eq!(parse_host_triple(version).as_deref(), Some("x86_64-unknown-linux-gnu"));
         assert_eq!(parse_host_triple("rustc 1.95.0"), None);
     }
 }

@@ -19,10 +19,7 @@ pub struct Missing {
 
 impl Missing {
     fn new(what: &str, remedy: &str) -> Self {
-        Self {
-            what: what.to_owned(),
-            remedy: remedy.to_owned(),
-        }
+        Self { what: what.to_owned(), remedy: remedy.to_owned() }
     }
 }
 
@@ -40,14 +37,11 @@ const PROGRAMS: [(&str, &str); 7] = [
 /// Where a program is, or `None`.
 #[must_use]
 pub fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {
-    env::split_paths(path)
-        .map(|folder| folder.join(name))
-        .find(|file| is_executable(file))
+    env::split_paths(path).map(|folder| folder.join(name)).find(|file| is_executable(file))
 }
 
 fn is_executable(file: &Path) -> bool {
-    file.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// The search path with the system folders that a plain user's path lacks.
@@ -70,8 +64,7 @@ pub fn search_path() -> std::ffi::OsString {
 /// # Errors
 /// When there is none in `path`.
 pub fn go(path: &OsStr) -> Result<PathBuf, Missing> {
-    let remedy =
-        "install Go 1.26 or newer from https://go.dev/dl (only the first `testbed build` needs it)";
+    let remedy = "install Go 1.26 or newer from https://go.dev/dl (only the first `testbed build` needs it)";
     find_program("go", path).ok_or_else(|| Missing::new("Go", remedy))
 }
 
@@ -96,14 +89,7 @@ pub fn cluster(path: &OsStr, is_root: bool) -> Result<(), Missing> {
 /// Tries the namespaces for real: a container without the right to make them has every program.
 fn namespaces(path: &OsStr) -> Result<(), Missing> {
     let tried = Command::new("unshare")
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "true",
-        ])
+        .args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "true"])
         .env("PATH", path)
         .stdin(Stdio::null())
         .output();
@@ -112,10 +98,7 @@ fn namespaces(path: &OsStr) -> Result<(), Missing> {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
             let what = format!("the right to make namespaces ({})", said.trim());
-            Err(Missing::new(
-                &what,
-                "in a container, run it with --privileged",
-            ))
+            Err(Missing::new(&what, "in a container, run it with --privileged"))
         }
         Err(error) => Err(Missing::new(
             &format!("the right to make namespaces ({error})"),
@@ -144,28 +127,18 @@ mod tests {
     fn says_that_root_is_missing_before_anything_else() {
         let folder = folder_with(&[]);
         let error = cluster(folder.path().as_os_str(), false).expect_err("not root");
-        assert!(
-            error.to_string().starts_with("root is missing: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("root is missing: "), "{error}");
     }
 
     #[test]
     fn names_the_missing_program_and_its_package_in_one_line() {
         for (index, (program, package)) in PROGRAMS.iter().enumerate() {
-            let others: Vec<&str> = PROGRAMS
-                .iter()
-                .enumerate()
-                .filter(|(other, _)| *other != index)
-                .map(|(_, (name, _))| *name)
-                .collect();
+            let others: Vec<&str> =
+                PROGRAMS.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, (name, _))| *name).collect();
             let folder = folder_with(&others);
             let error = cluster(folder.path().as_os_str(), true).expect_err("a program is missing");
             let text = error.to_string();
-            assert_eq!(
-                text,
-                format!("{program} is missing: apt-get install {package}")
-            );
+            assert_eq!(text, format!("{program} is missing: apt-get install {package}"));
             assert_eq!(text.lines().count(), 1);
         }
     }
@@ -182,16 +155,9 @@ mod tests {
         let names: Vec<&str> = PROGRAMS.iter().map(|(name, _)| *name).collect();
         let folder = folder_with(&names);
         let refuse = folder.path().join("unshare");
-        fs::write(
-            &refuse,
-            "#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n",
-        )
-        .expect("write");
+        fs::write(&refuse, "#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n").expect("write");
         let error = cluster(folder.path().as_os_str(), true).expect_err("no namespaces");
-        assert!(
-            error.to_string().contains("Operation not permitted"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("Operation not permitted"), "{error}");
         assert!(error.to_string().contains("--privileged"), "{error}");
     }
 

@@ -44,26 +44,13 @@ impl Remains {
         let name = cache::cluster_name();
         let dir = std::env::temp_dir().join(&name);
         let outer = i32::try_from(std::process::id()).context("the process id is out of range")?;
-        let cluster = Cluster {
-            name,
-            dir,
-            outer,
-            open,
-        };
+        let cluster = Cluster { name, dir, outer, open };
         let record = Record::create(&cluster)?;
-        let remains = Self {
-            cluster,
-            record: Some(record),
-        };
+        let remains = Self { cluster, record: Some(record) };
         fs::DirBuilder::new()
             .mode(0o755)
             .create(&remains.cluster.dir)
-            .with_context(|| {
-                format!(
-                    "cannot create the work folder {}",
-                    remains.cluster.dir.display()
-                )
-            })?;
+            .with_context(|| format!("cannot create the work folder {}", remains.cluster.dir.display()))?;
         fs::create_dir(remains.cluster.dir.join("log"))?;
         cgroup::create(&remains.cluster.name)?;
         Ok(remains)
@@ -111,10 +98,7 @@ pub async fn run(programs: &[Program], options: &Options, command: &[String]) ->
         .args(command)
         .spawn()
         .context("cannot start the first process of the cluster")?;
-    let outer = child
-        .id()
-        .and_then(|pid| i32::try_from(pid).ok())
-        .context("the cluster has no process id")?;
+    let outer = child.id().and_then(|pid| i32::try_from(pid).ok()).context("the cluster has no process id")?;
     let ending = tokio::select! {
         status = child.wait() => Ending::Own(exit_code(status?)),
         _ = interrupts.recv() => Ending::Signal(130),
@@ -124,10 +108,7 @@ pub async fn run(programs: &[Program], options: &Options, command: &[String]) ->
     end(outer, &mut child).await?;
     if let Ending::Own(1..) = ending {
         let kept = registry::keep_logs(&remains.cluster)?;
-        eprintln!(
-            "testbed: the logs of every component are in {}",
-            kept.display()
-        );
+        eprintln!("testbed: the logs of every component are in {}", kept.display());
     }
     remains.remove()?;
     match ending {
@@ -142,24 +123,12 @@ enum Ending {
 }
 
 fn exit_code(status: ExitStatus) -> u8 {
-    status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(FAILED)
+    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
 }
 
 /// Writes what the inside reads: the programs under one folder, and the options.
 fn lay_out(dir: &Path, programs: &[Program], options: &Options) -> Result<()> {
-    for folder in [
-        "bin",
-        "etcd",
-        "pki",
-        "ctr",
-        "cni",
-        "kubelet",
-        "pod-logs",
-        "prometheus",
-    ] {
+    for folder in ["bin", "etcd", "pki", "ctr", "cni", "kubelet", "pod-logs", "prometheus"] {
         fs::create_dir(dir.join(folder))?;
     }
     for program in programs {
@@ -193,14 +162,11 @@ async fn end(outer: i32, child: &mut tokio::process::Child) -> Result<()> {
 #[must_use]
 pub fn child_of(parent: i32) -> Option<i32> {
     let line = format!("PPid:\t{parent}");
-    fs::read_dir("/proc")
-        .ok()?
-        .filter_map(Result::ok)
-        .find_map(|entry| {
-            let pid = entry.file_name().to_string_lossy().parse().ok()?;
-            let status = fs::read_to_string(entry.path().join("status")).ok()?;
-            status.lines().any(|found| found == line).then_some(pid)
-        })
+    fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
+        let pid = entry.file_name().to_string_lossy().parse().ok()?;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        status.lines().any(|found| found == line).then_some(pid)
+    })
 }
 
 /// The first process of an open cluster, as seen from outside: its namespaces are the cluster's.
@@ -221,14 +187,7 @@ pub fn enter(dir: &Path, command: &[String]) -> Result<()> {
         bail!("the process that started the cluster is gone");
     }
     let error = Command::new("unshare")
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child",
-        ])
+        .args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"])
         .arg(std::env::current_exe()?)
         .arg("first-process")
         .arg(dir)
@@ -272,10 +231,7 @@ pub fn up(arguments: &[String]) -> Result<Cluster> {
         if Instant::now() > deadline {
             let pid = i32::try_from(child.id()).context("the process id is out of range")?;
             kill(Pid::from_raw(pid), Signal::SIGTERM)?;
-            bail!(
-                "the cluster is not ready after 180 s, its messages are in {}",
-                log.display()
-            );
+            bail!("the cluster is not ready after 180 s, its messages are in {}", log.display());
         }
         std::thread::sleep(Duration::from_millis(100));
     };

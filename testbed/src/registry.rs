@@ -41,8 +41,7 @@ impl Record {
         fs::create_dir_all(FOLDER).with_context(|| format!("cannot create {FOLDER}"))?;
         let path = Path::new(FOLDER).join(format!("{}.json", cluster.name));
         let partial = path.with_extension("partial");
-        let mut file = File::create(&partial)
-            .with_context(|| format!("cannot create {}", partial.display()))?;
+        let mut file = File::create(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
         // Locked before it has its name, or a sweep could take it for a dead one.
         file.lock()?;
         file.write_all(&serde_json::to_vec(cluster)?)?;
@@ -55,19 +54,13 @@ impl Record {
     /// # Errors
     /// When the record cannot be removed.
     pub fn remove(self) -> Result<()> {
-        fs::remove_file(&self.path)
-            .with_context(|| format!("cannot remove {}", self.path.display()))
+        fs::remove_file(&self.path).with_context(|| format!("cannot remove {}", self.path.display()))
     }
 }
 
 fn records() -> Vec<(PathBuf, Cluster, File)> {
-    let entries = fs::read_dir(FOLDER)
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok);
-    let files = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "json"));
+    let entries = fs::read_dir(FOLDER).into_iter().flatten().filter_map(Result::ok);
+    let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "json"));
     files
         .filter_map(|path| {
             let cluster = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
@@ -81,10 +74,7 @@ fn records() -> Vec<(PathBuf, Cluster, File)> {
 #[must_use]
 pub fn open_cluster() -> Option<Cluster> {
     let alive = |file: &File| file.try_lock_shared().is_err();
-    records()
-        .into_iter()
-        .find(|(_, cluster, file)| cluster.open && alive(file))
-        .map(|(_, cluster, _)| cluster)
+    records().into_iter().find(|(_, cluster, file)| cluster.open && alive(file)).map(|(_, cluster, _)| cluster)
 }
 
 /// Removes what clusters left behind whose outer process was killed.
@@ -98,18 +88,11 @@ pub fn sweep() {
             continue;
         }
         // Only ever a folder that carries a testbed's name.
-        if cluster
-            .dir
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("testbed-"))
-        {
+        if cluster.dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("testbed-")) {
             let _ = fs::remove_dir_all(&cluster.dir);
         }
         let _ = fs::remove_file(&path);
-        eprintln!(
-            "testbed: removed what the killed cluster {} left behind",
-            cluster.name
-        );
+        eprintln!("testbed: removed what the killed cluster {} left behind", cluster.name);
     }
 }
 

@@ -66,11 +66,7 @@ impl Shop {
     /// The Deployment.
     #[must_use]
     pub fn deployment(&self) -> Value {
-        let env: Vec<Value> = self
-            .env
-            .iter()
-            .map(|(name, value)| json!({"name": name, "value": value}))
-            .collect();
+        let env: Vec<Value> = self.env.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         json!({
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -117,12 +113,9 @@ impl Shop {
     /// # Errors
     /// When the API server refuses it.
     pub async fn deploy(&self, cluster: &Cluster) -> Result<(), Error> {
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
         let items = [namespace, self.deployment(), self.service()];
-        cluster
-            .apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
-            .await
+        cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).await
     }
 
     /// Waits until every pod runs this release.
@@ -132,17 +125,7 @@ impl Shop {
     pub async fn rolled_out(&self, cluster: &Cluster, limit: Duration) -> Result<(), Error> {
         let timeout = format!("--timeout={}s", limit.as_secs());
         let target = format!("deployment/{}", self.name);
-        cluster
-            .kubectl(&[
-                "-n",
-                &self.namespace,
-                "rollout",
-                "status",
-                &target,
-                &timeout,
-            ])
-            .await
-            .map(|_| ())
+        cluster.kubectl(&["-n", &self.namespace, "rollout", "status", &target, &timeout]).await.map(|_| ())
     }
 
     /// Where the shop answers inside the cluster.
@@ -201,24 +184,12 @@ impl Load {
         // A namespace made just now has no service account yet, and its pods are refused.
         let limit = Duration::from_secs(30);
         let pod = self.pod().to_string();
-        wait_for("the pod of the load to be accepted", limit, async || {
-            cluster.apply(&pod).await
-        })
-        .await?;
+        wait_for("the pod of the load to be accepted", limit, async || cluster.apply(&pod).await).await?;
         let look = async || {
-            let lines = self
-                .log(cluster, 1)
-                .await
-                .map_err(|error| error.to_string())?;
+            let lines = self.log(cluster, 1).await.map_err(|error| error.to_string())?;
             lines.last().cloned().ok_or_else(|| "no line".to_owned())
         };
-        wait_for(
-            "the first report of the load",
-            Duration::from_secs(30),
-            look,
-        )
-        .await
-        .map(|_| ())
+        wait_for("the first report of the load", Duration::from_secs(30), look).await.map(|_| ())
     }
 
     /// The last line: of the last second while it runs (`ok`, `errors`, `by_version`, `p95_ms`), of the whole run
@@ -228,10 +199,7 @@ impl Load {
     /// When there is no line yet.
     pub async fn report(&self, cluster: &Cluster) -> Result<Value, Error> {
         let look = async || {
-            let lines = self
-                .log(cluster, 1)
-                .await
-                .map_err(|error| error.to_string())?;
+            let lines = self.log(cluster, 1).await.map_err(|error| error.to_string())?;
             lines.last().cloned().ok_or_else(|| "no line".to_owned())
         };
         wait_for("a report of the load", Duration::from_secs(5), look).await
@@ -250,28 +218,13 @@ impl Load {
     /// # Errors
     /// When it cannot be deleted.
     pub async fn stop(&self, cluster: &Cluster) -> Result<(), Error> {
-        cluster
-            .kubectl(&[
-                "-n",
-                &self.namespace,
-                "delete",
-                "pod",
-                &self.name,
-                "--ignore-not-found",
-            ])
-            .await
-            .map(|_| ())
+        cluster.kubectl(&["-n", &self.namespace, "delete", "pod", &self.name, "--ignore-not-found"]).await.map(|_| ())
     }
 
     async fn log(&self, cluster: &Cluster, tail: i32) -> Result<Vec<Value>, Error> {
         let tail = format!("--tail={tail}");
-        let text = cluster
-            .kubectl(&["-n", &self.namespace, "logs", &self.name, &tail])
-            .await?;
-        Ok(text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect())
+        let text = cluster.kubectl(&["-n", &self.namespace, "logs", &self.name, &tail]).await?;
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 }
 
@@ -282,16 +235,10 @@ mod tests {
     #[test]
     fn a_fault_and_a_version_change_the_pod_template() {
         let healthy = Shop::new("demo", "shop").deployment();
-        let bad = Shop::new("demo", "shop")
-            .version("v2")
-            .fault("ERROR_RATE", "0.4")
-            .deployment();
+        let bad = Shop::new("demo", "shop").version("v2").fault("ERROR_RATE", "0.4").deployment();
         assert_eq!(healthy["metadata"], bad["metadata"]);
         let container = &bad["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(container["image"], "localhost/shop:v2");
-        assert_eq!(
-            container["env"],
-            json!([{"name": "ERROR_RATE", "value": "0.4"}])
-        );
+        assert_eq!(container["env"], json!([{"name": "ERROR_RATE", "value": "0.4"}]));
     }
 }

@@ -36,22 +36,13 @@ fn start(script: &str) -> Running {
             let _ = send.send(line);
         }
     });
-    let line = receive
-        .recv_timeout(Duration::from_mins(2))
-        .expect("the command runs within 120 s");
-    Running {
-        child,
-        dir: PathBuf::from(line),
-    }
+    let line = receive.recv_timeout(Duration::from_mins(2)).expect("the command runs within 120 s");
+    Running { child, dir: PathBuf::from(line) }
 }
 
 impl Running {
     fn name(&self) -> String {
-        self.dir
-            .file_name()
-            .expect("name")
-            .to_string_lossy()
-            .into_owned()
+        self.dir.file_name().expect("name").to_string_lossy().into_owned()
     }
 
     fn signal(&self, signal: Signal) {
@@ -87,15 +78,8 @@ fn processes_of(name: &str) -> Vec<String> {
 
 fn cgroups_of(name: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
-    let trees = fs::read_dir(root)
-        .expect("cgroups")
-        .filter_map(Result::ok)
-        .map(|entry| entry.path());
-    trees
-        .chain([root.to_owned()])
-        .map(|tree| tree.join(name))
-        .filter(|group| group.exists())
-        .collect()
+    let trees = fs::read_dir(root).expect("cgroups").filter_map(Result::ok).map(|entry| entry.path());
+    trees.chain([root.to_owned()]).map(|tree| tree.join(name)).filter(|group| group.exists()).collect()
 }
 
 fn nothing_is_left(name: &str, dir: &Path) {
@@ -105,25 +89,17 @@ fn nothing_is_left(name: &str, dir: &Path) {
     assert!(!mounts.contains(name), "mounts: {mounts}");
     let left = cgroups_of(name);
     assert!(left.is_empty(), "cgroups: {left:?}");
-    assert!(
-        !Path::new("/sys/class/net/dgbr0").exists(),
-        "the bridge is in the machine's own network"
-    );
+    assert!(!Path::new("/sys/class/net/dgbr0").exists(), "the bridge is in the machine's own network");
     assert!(!dir.exists(), "{} is left", dir.display());
     let record = format!("/run/deployment-guard-testbed/{name}.json");
     assert!(!Path::new(&record).exists(), "{record} is left");
 }
 
 fn kernel_settings() -> Vec<String> {
-    [
-        "vm/overcommit_memory",
-        "kernel/panic",
-        "kernel/panic_on_oops",
-        "net/ipv4/ip_forward",
-    ]
-    .iter()
-    .map(|setting| fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap_or_default())
-    .collect()
+    ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"]
+        .iter()
+        .map(|setting| fs::read_to_string(Path::new("/proc/sys").join(setting)).unwrap_or_default())
+        .collect()
 }
 
 #[test]
@@ -182,11 +158,7 @@ fn a_killed_testbed_takes_everything_inside_along_and_the_next_one_sweeps_up() {
     cluster.child.wait().expect("wait");
     let deadline = Instant::now() + Duration::from_secs(20);
     while !processes_of(&cluster.name()).iter().all(String::is_empty) {
-        assert!(
-            Instant::now() < deadline,
-            "left: {:?}",
-            processes_of(&cluster.name())
-        );
+        assert!(Instant::now() < deadline, "left: {:?}", processes_of(&cluster.name()));
         std::thread::sleep(Duration::from_millis(100));
     }
     let mut next = start("true");
@@ -199,21 +171,9 @@ fn what_is_missing_is_said_in_one_line_with_exit_code_2() {
     let folder = tempfile::tempdir().expect("temp dir");
     let unshare = folder.path().join("unshare");
     fs::write(&unshare, "#!/bin/sh\necho refused >&2\nexit 1\n").expect("write");
-    Command::new("chmod")
-        .arg("755")
-        .arg(&unshare)
-        .status()
-        .expect("chmod");
-    let path = format!(
-        "{}:{}",
-        folder.path().display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
-    let output = testbed()
-        .args(["run", "--no-images", "--", "true"])
-        .env("PATH", path)
-        .output()
-        .expect("testbed");
+    Command::new("chmod").arg("755").arg(&unshare).status().expect("chmod");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    let output = testbed().args(["run", "--no-images", "--", "true"]).env("PATH", path).output().expect("testbed");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert_eq!(said.trim().lines().count(), 1, "{said}");

@@ -21,10 +21,7 @@ fn inside(test: &str) {
 
 /// One number out of Prometheus.
 async fn prometheus(cluster: &Cluster, query: &str) -> Result<f64, String> {
-    let series = cluster
-        .query(query)
-        .await
-        .map_err(|error| error.to_string())?;
+    let series = cluster.query(query).await.map_err(|error| error.to_string())?;
     let first = series.first().ok_or("no series")?;
     let value = first["value"][1].as_str().unwrap_or_default();
     value.parse().map_err(|_| value.to_owned())
@@ -46,65 +43,36 @@ async fn inside_a_shop_is_deployed_driven_and_seen() {
     let cluster = Cluster::join().expect("inside a testbed");
     let shop = Shop::new("demo", "shop").replicas(2);
     shop.deploy(&cluster).await.expect("deployed");
-    shop.rolled_out(&cluster, Duration::from_mins(1))
-        .await
-        .expect("rolled out");
-    let load = Load {
-        name: "load".to_owned(),
-        namespace: "demo".to_owned(),
-        target: shop.url(),
-        rate: 40,
-        duration_s: 60,
-    };
+    shop.rolled_out(&cluster, Duration::from_mins(1)).await.expect("rolled out");
+    let load =
+        Load { name: "load".to_owned(), namespace: "demo".to_owned(), target: shop.url(), rate: 40, duration_s: 60 };
     load.start(&cluster).await.expect("started");
     let second = Duration::from_secs(30);
     let busy = async || {
-        let report = load
-            .report(&cluster)
-            .await
-            .map_err(|error| error.to_string())?;
-        if report["ok"].as_u64() >= Some(30) {
-            Ok(())
-        } else {
-            Err(report.to_string())
-        }
+        let report = load.report(&cluster).await.map_err(|error| error.to_string())?;
+        if report["ok"].as_u64() >= Some(30) { Ok(()) } else { Err(report.to_string()) }
     };
-    wait_for("thirty good answers in a second", second, busy)
-        .await
-        .expect("busy");
+    wait_for("thirty good answers in a second", second, busy).await.expect("busy");
     let query = r#"count(http_requests_total{namespace="demo",code="200"})"#;
     let both = async || match prometheus(&cluster, query).await {
         Ok(found) if found >= 2.0 => Ok(()),
         other => Err(format!("{other:?}")),
     };
-    wait_for("the counters of two pods in Prometheus", second, both)
-        .await
-        .expect("scraped");
+    wait_for("the counters of two pods in Prometheus", second, both).await.expect("scraped");
     let query = r#"count(container_memory_working_set_bytes{namespace="demo",container="shop"})"#;
     let both = async || match prometheus(&cluster, query).await {
         Ok(found) if found >= 2.0 => Ok(()),
         other => Err(format!("{other:?}")),
     };
-    wait_for("the memory of two containers in Prometheus", second, both)
-        .await
-        .expect("scraped");
+    wait_for("the memory of two containers in Prometheus", second, both).await.expect("scraped");
     let bad = shop.clone().version("v2").fault("ERROR_RATE", "1");
     bad.deploy(&cluster).await.expect("deployed");
     let broken = async || {
-        let report = load
-            .report(&cluster)
-            .await
-            .map_err(|error| error.to_string())?;
+        let report = load.report(&cluster).await.map_err(|error| error.to_string())?;
         let errors = report["by_version"]["v2"]["errors"].as_u64();
-        if errors > Some(0) {
-            Ok(())
-        } else {
-            Err(report.to_string())
-        }
+        if errors > Some(0) { Ok(()) } else { Err(report.to_string()) }
     };
-    wait_for("errors from v2", second, broken)
-        .await
-        .expect("broken");
+    wait_for("errors from v2", second, broken).await.expect("broken");
     load.stop(&cluster).await.expect("stopped");
 }
 
@@ -114,38 +82,17 @@ async fn inside_components_are_stopped_and_started() {
     let cluster = Cluster::join().expect("inside a testbed");
     let answers = async || prometheus(&cluster, "count(up)").await;
     let limit = Duration::from_secs(20);
-    wait_for("prometheus", limit, answers)
-        .await
-        .expect("prometheus answers");
+    wait_for("prometheus", limit, answers).await.expect("prometheus answers");
     cluster.stop(Component::Prometheus).await.expect("stopped");
-    prometheus(&cluster, "count(up)")
-        .await
-        .expect_err("prometheus is stopped");
-    let twice = cluster
-        .stop(Component::Prometheus)
-        .await
-        .expect_err("stopped already");
-    assert!(
-        twice.to_string().contains("prometheus does not run"),
-        "{twice}"
-    );
+    prometheus(&cluster, "count(up)").await.expect_err("prometheus is stopped");
+    let twice = cluster.stop(Component::Prometheus).await.expect_err("stopped already");
+    assert!(twice.to_string().contains("prometheus does not run"), "{twice}");
     cluster.start(Component::Prometheus).await.expect("started");
     let answers = async || prometheus(&cluster, "count(up)").await;
-    wait_for("prometheus", Duration::from_secs(20), answers)
-        .await
-        .expect("prometheus answers again");
-    cluster
-        .restart(Component::ApiServer)
-        .await
-        .expect("restarted");
-    cluster
-        .kubectl(&["get", "nodes"])
-        .await
-        .expect("the API server answers again");
+    wait_for("prometheus", Duration::from_secs(20), answers).await.expect("prometheus answers again");
+    cluster.restart(Component::ApiServer).await.expect("restarted");
+    cluster.kubectl(&["get", "nodes"]).await.expect("the API server answers again");
     cluster.start_kwok(3).await.expect("nodes");
-    let nodes = cluster
-        .kubectl(&["get", "nodes", "-o", "name"])
-        .await
-        .expect("nodes");
+    let nodes = cluster.kubectl(&["get", "nodes", "-o", "name"]).await.expect("nodes");
     assert_eq!(nodes.lines().count(), 4, "{nodes}");
 }

@@ -358,7 +358,8 @@ impl State {
         let (to, from) = mpsc::unbounded_channel();
         if asked.query.get("sendInitialEvents").is_some_and(|value| value == "true") {
             if self.no_streaming {
-                let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the feature is on";
+                let message =
+                    "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the feature is on";
                 return Answer::Object(422, status(422, "Invalid", message, &json!({})));
             }
             for (_, object) in self.objects.iter().filter(|(key, _)| asked.covers(key)) {
@@ -383,7 +384,7 @@ impl State {
 
     fn create(&mut self, asked: &Asked) -> Answer {
         let mut key = asked.key();
-        key.name = asked.body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        asked.body["metadata"]["name"].as_str().unwrap_or_default().clone_into(&mut key.name);
         if self.objects.contains_key(&key) {
             return Answer::Object(409, status(409, "AlreadyExists", "it exists already", &json!({})));
         }
@@ -432,7 +433,11 @@ impl State {
         } else {
             patches::merge(&mut after, &asked.body);
             let version = &asked.body["metadata"]["resourceVersion"];
-            if version.is_null() || *version == before["metadata"]["resourceVersion"] { Ok(()) } else { Err(Refused::Conflict) }
+            if version.is_null() || *version == before["metadata"]["resourceVersion"] {
+                Ok(())
+            } else {
+                Err(Refused::Conflict)
+            }
         };
         match done {
             Err(Refused::Conflict) => {
@@ -520,7 +525,10 @@ fn status(code: u16, reason: &str, message: &str, details: &Value) -> Value {
 }
 
 fn absent(asked: &Asked) -> Answer {
-    Answer::Object(404, status(404, "NotFound", &format!("{} \"{}\" not found", asked.resource, asked.name), &json!({})))
+    Answer::Object(
+        404,
+        status(404, "NotFound", &format!("{} \"{}\" not found", asked.resource, asked.name), &json!({})),
+    )
 }
 
 fn event(kind: &str, asked: &Asked, object: &Value) -> Vec<u8> {

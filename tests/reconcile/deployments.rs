@@ -93,7 +93,9 @@ fn follow(api: &ApiServer, prometheus: &Prometheus, key: &Key) {
 
 fn hash_of(template: &Value) -> String {
     let text = template.to_string();
-    let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let sum = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{sum:x}").chars().take(10).collect()
 }
 

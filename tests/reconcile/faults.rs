@@ -85,7 +85,8 @@ async fn numbers_that_are_none_are_no_verdict() {
 async fn who_does_not_lead_writes_nothing() {
     let rig = Rig::new().await;
     rig.guard("guard", json!({}));
-    let lease = LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
+    let lease =
+        LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
     // A campaign that is never run leads never.
     let (_campaign, leadership) = Campaign::new(rig.api.client(), lease);
     let _operator = rig.operator_as(leadership);
@@ -100,7 +101,8 @@ async fn who_does_not_lead_writes_nothing() {
 async fn who_lost_the_lease_writes_nothing_any_more() {
     let rig = Rig::new().await;
     rig.guard("guard", json!({}));
-    let lease = LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
+    let lease =
+        LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
     let (campaign, leadership) = Campaign::new(rig.api.client(), lease);
     let campaign = tokio::spawn(campaign.run(std::future::pending()));
     let led = tokio::time::timeout(Duration::from_secs(5), leadership.acquired()).await;
@@ -117,7 +119,8 @@ async fn who_lost_the_lease_writes_nothing_any_more() {
     rig.push(BAD_IMAGE);
     tokio::time::sleep(Duration::from_secs(6)).await;
     let since = rig.api.asked_since(asked).into_iter();
-    let writes: Vec<_> = since.filter(|asked| asked.method != http::Method::GET && asked.resource != "leases").collect();
+    let writes: Vec<_> =
+        since.filter(|asked| asked.method != http::Method::GET && asked.resource != "leases").collect();
     assert!(writes.is_empty(), "{writes:#?}");
     campaign.abort();
 }

@@ -17,8 +17,11 @@ pub enum Refused {
 /// Applies a JSON Patch; a `test` of null holds where there is nothing, as the real server has it.
 pub fn json_patch(object: &mut Value, patch: &Value) -> Result<(), Refused> {
     for operation in patch.as_array().ok_or(Refused::Invalid)? {
-        let path = operation["path"].as_str().unwrap_or_default();
-        if operation["op"] == "test" && operation["value"].is_null() && object.pointer(path).is_none_or(Value::is_null) {
+        let pointer = operation["path"].as_str().unwrap_or_default();
+        if operation["op"] == "test"
+            && operation["value"].is_null()
+            && object.pointer(pointer).is_none_or(Value::is_null)
+        {
             continue;
         }
         let single = serde_json::from_value(json!([operation])).map_err(|_| Refused::Invalid)?;

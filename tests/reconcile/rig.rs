@@ -154,7 +154,11 @@ impl Rig {
             if wanted(&status) {
                 return status;
             }
-            assert!(began.elapsed() < PATIENCE, "waited in vain until {what}; the status is {status:#}\n{}", self.story());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "waited in vain until {what}; the status is {status:#}\n{}",
+                self.story()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -185,7 +189,11 @@ impl Rig {
 
     /// Everything written to a workload, hand-backs of ownership among them.
     pub fn workload_writes(&self) -> Vec<Asked> {
-        self.api.asked().into_iter().filter(|asked| asked.is_write() && asked.resource.starts_with("deployments")).collect()
+        self.api
+            .asked()
+            .into_iter()
+            .filter(|asked| asked.is_write() && asked.resource.starts_with("deployments"))
+            .collect()
     }
 
     /// Turns the clock of a pending undo and of the pods back, so that restored pods were Ready long enough.

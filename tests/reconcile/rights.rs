@@ -45,7 +45,8 @@ async fn a_full_run_uses_every_right_that_is_granted_and_no_other() {
     );
     rig.class("default", json!({"prometheus": {"bearerTokenSecretRef": {"name": "token", "key": "token"}}}));
     rig.guard("guard", json!({"analysis": {"window": "3s"}}));
-    let lease = LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
+    let lease =
+        LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
     let (campaign, leadership) = Campaign::new(rig.api.client(), lease);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let campaign = tokio::spawn(campaign.run(async move {
@@ -75,7 +76,8 @@ async fn a_full_run_uses_every_right_that_is_granted_and_no_other() {
     let granted = granted();
     let more: Vec<_> = used.difference(&granted).collect();
     assert!(more.is_empty(), "used, but not granted: {more:#?}");
-    let unseen: BTreeSet<Right> = UNSEEN.iter().map(|(v, g, r)| (v.to_string(), g.to_string(), r.to_string())).collect();
+    let unseen: BTreeSet<Right> =
+        UNSEEN.iter().map(|(v, g, r)| (v.to_string(), g.to_string(), r.to_string())).collect();
     let unused: Vec<_> = granted.difference(&used).filter(|right| !unseen.contains(right)).collect();
     assert!(unused.is_empty(), "granted, but not used: {unused:#?}");
 }

@@ -57,7 +57,8 @@ async fn an_unknown_class_is_named_and_the_guard_works_when_it_is_made() {
 async fn of_two_guards_the_older_works_and_its_deletion_frees_the_younger() {
     let rig = Rig::new().await;
     rig.guard("older", json!({}));
-    rig.api.change(&guard_place("older"), |guard| guard["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z"));
+    rig.api
+        .change(&guard_place("older"), |guard| guard["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z"));
     rig.guard("a-younger", json!({}));
     let _operator = rig.operator();
     rig.adopted("older").await;
@@ -78,7 +79,8 @@ async fn a_selector_that_does_not_parse_is_told_and_other_guards_go_on() {
     push(&rig.api, "cart", "cart:v1");
     rig.until("cart has pods", || !pods_of(&rig.api, "cart").is_empty()).await;
     rig.guard("guard", json!({}));
-    let broken = json!([{"name": "errors", "ratio": {"bad": "http_requests_total{code=~", "total": "http_requests_total"}}]);
+    let broken =
+        json!([{"name": "errors", "ratio": {"bad": "http_requests_total{code=~", "total": "http_requests_total"}}]);
     rig.guard("broken", json!({"targetRef": {"name": "cart"}, "signals": broken}));
     let _operator = rig.operator();
     let status = rig.status("broken", "the spec is refused", |s| because(s, "Ready", "InvalidSpec")).await;

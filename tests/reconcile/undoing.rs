@@ -13,10 +13,10 @@ use super::rig::{BAD_IMAGE, Rig, because, is};
 /// A bad release whose undo never answers; the process dies while it waits. Says whether the world still is as judged.
 async fn die_while_patching(fault: Fault) -> Rig {
     let (rig, operator) = Rig::watching(json!({})).await;
-    let (arrived, mut arrives) = mpsc::unbounded_channel();
+    let (sender, mut arrives) = mpsc::unbounded_channel();
     rig.api.break_with(move |asked| {
         asked.is_undo().then(|| {
-            let _ = arrived.send(());
+            let _ = sender.send(());
             fault.clone()
         })
     });

@@ -16,7 +16,11 @@ fn samples(api: &ApiServer) -> Vec<(Key, serde_json::Value)> {
 async fn a_good_release_is_continued_recorded_and_left_alone() {
     let (rig, _operator) = Rig::watching(json!({})).await;
     rig.push("shop:v2");
-    let seen = rig.status("guard", "the release is seen", |s| because(s, "Healthy", "NewRevisionDetected") || s["current"]["state"] == "Judging").await;
+    let seen = rig
+        .status("guard", "the release is seen", |s| {
+            because(s, "Healthy", "NewRevisionDetected") || s["current"]["state"] == "Judging"
+        })
+        .await;
     assert!(is(&seen, "Healthy", "Unknown"), "a new template is neither good nor bad: {seen:#}");
     let status = rig.status("guard", "it is decided", |s| s["lastDecision"]["decision"] == "CONTINUE").await;
     assert!(is(&status, "Healthy", "True") && because(&status, "Healthy", "AnalysisPassed"), "{status:#}");
@@ -80,7 +84,12 @@ async fn a_bad_release_is_undone_once_with_the_intent_written_first_and_verified
     let managers = now["metadata"]["managedFields"].to_string();
     rig.until("ownership is handed back", || {
         let fields = rig.deployment()["metadata"]["managedFields"].clone();
-        let ours = fields.as_array().cloned().unwrap_or_default().into_iter().find(|e| e["manager"] == "deployment-guard/undo");
+        let ours = fields
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+            .into_iter()
+            .find(|e| e["manager"] == "deployment-guard/undo");
         ours.is_none_or(|entry| entry["fieldsV1"]["f:spec"].is_null())
     })
     .await;

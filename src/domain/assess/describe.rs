@@ -72,20 +72,14 @@ pub(super) fn reasoning(standing: &Standing, last: Option<&Scored>) -> String {
             };
             text = format!("{text}; {value}");
             if let (Term::Errors, Some((bad, total, old))) = (term.term, scored.errors) {
-                let old = old
-                    .map(|old| format!(" against {old:.1} % on the old revision"))
-                    .unwrap_or_default();
+                let old = old.map(|old| format!(" against {old:.1} % on the old revision")).unwrap_or_default();
                 text = format!("{text}{old} ({bad} of {total} requests)");
             }
             text = format!("{text} takes {:.1} points", term.points);
         }
     }
     match standing {
-        Standing::NotYet { message, .. } | Standing::Unproven { message, .. }
-            if text.is_empty() =>
-        {
-            message.clone()
-        }
+        Standing::NotYet { message, .. } | Standing::Unproven { message, .. } if text.is_empty() => message.clone(),
         Standing::Unproven { message, .. } => format!("{text}; {message}"),
         Standing::NotYet { .. } | Standing::Harmful | Standing::Fine => text,
     }

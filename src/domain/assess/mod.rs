@@ -139,20 +139,16 @@ impl MetricReadings {
             query: String::new(),
             reading: Reading::Errored(text.to_owned()),
         };
-        Self {
-            signals: names.map(entry).collect(),
-        }
+        Self { signals: names.map(entry).collect() }
     }
 
     /// The first error, if any signal could not be read.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
-        self.signals
-            .iter()
-            .find_map(|signal| match &signal.reading {
-                Reading::Errored(text) => Some(text.as_str()),
-                Reading::Value(_) | Reading::Missing(_) => None,
-            })
+        self.signals.iter().find_map(|signal| match &signal.reading {
+            Reading::Errored(text) => Some(text.as_str()),
+            Reading::Value(_) | Reading::Missing(_) => None,
+        })
     }
 }
 
@@ -323,12 +319,7 @@ pub struct Assessment {
 
 /// Judges what was read since the last evaluation.
 #[must_use]
-pub fn assess(
-    scorer: Scorer,
-    state: &AssessState,
-    input: &AssessInput<'_>,
-    analysis: &Analysis,
-) -> Assessment {
+pub fn assess(scorer: Scorer, state: &AssessState, input: &AssessInput<'_>, analysis: &Analysis) -> Assessment {
     match (scorer, state) {
         (Scorer::Seed, AssessState::Seed(state)) => seed::assess(*state, input, analysis),
     }

@@ -28,20 +28,10 @@ pub fn quantile_ms(q: f64, bounds: &[f64], parts: &[u64], total: u64) -> Option<
         if to_f64(count) >= rank && count > below {
             let share = (rank - to_f64(below)) / to_f64(count - below);
             // A negative or zero first bound leaves nothing to interpolate.
-            let start = if lower == 0.0 && *bound <= 0.0 {
-                *bound
-            } else {
-                lower
-            };
-            return Some(Quantile {
-                value: start + (bound - start) * share.clamp(0.0, 1.0),
-                at_least: false,
-            });
+            let start = if lower == 0.0 && *bound <= 0.0 { *bound } else { lower };
+            return Some(Quantile { value: start + (bound - start) * share.clamp(0.0, 1.0), at_least: false });
         }
         (lower, below) = (*bound, count);
     }
-    bounds.last().map(|bound| Quantile {
-        value: *bound,
-        at_least: true,
-    })
+    bounds.last().map(|bound| Quantile { value: *bound, at_least: true })
 }

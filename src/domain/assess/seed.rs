@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::describe::{reasoning, view};
 use super::{
-    AssessInput, AssessState, Assessment, Contribution, Measured, MissingReason, Quantile, Reading,
-    RecordMetrics, SignalReading, Standing, quantile_ms,
+    AssessInput, AssessState, Assessment, Contribution, Measured, MissingReason, Quantile, Reading, RecordMetrics,
+    SignalReading, Standing, quantile_ms,
 };
 use crate::domain::evidence::number::{to_count, to_f64};
 use crate::domain::evidence::{GaugePoint, PodLife, Step, Tally, replay};
@@ -47,26 +47,15 @@ pub struct SeedState {
 
 /// The score and what each term takes off; terms that are absent take nothing.
 #[must_use]
-pub fn score(
-    errors: f64,
-    memory: Option<f64>,
-    p95_ms: Option<f64>,
-) -> (Option<HealthScore>, Vec<Contribution>) {
-    let term = |term, value: f64, points: f64| Contribution {
-        term,
-        value,
-        points,
-    };
+pub fn score(errors: f64, memory: Option<f64>, p95_ms: Option<f64>) -> (Option<HealthScore>, Vec<Contribution>) {
+    let term = |term, value: f64, points: f64| Contribution { term, value, points };
     let mut terms = vec![term(Term::Errors, errors, 2.0 * errors.max(0.0))];
     terms.extend(memory.map(|value| term(Term::Memory, value, 0.5 * (value - 70.0).max(0.0))));
     terms.extend(p95_ms.map(|value| term(Term::Latency, value, 0.01 * (value - 500.0).max(0.0))));
     if terms.iter().any(|term| !term.value.is_finite()) {
         return (None, terms);
     }
-    (
-        HealthScore::new(100.0 - terms.iter().map(|term| term.points).sum::<f64>()),
-        terms,
-    )
+    (HealthScore::new(100.0 - terms.iter().map(|term| term.points).sum::<f64>()), terms)
 }
 
 /// A signal with its counts as steps.
@@ -101,19 +90,14 @@ pub(super) fn assess(state: SeedState, input: &AssessInput<'_>, analysis: &Analy
         .collect();
     let mut next = state;
     let mut last = None;
-    let errored = tracks.iter().find(|track| {
-        track.feeds(Term::Errors) && matches!(track.reading.reading, Reading::Errored(_))
-    });
+    let errored =
+        tracks.iter().find(|track| track.feeds(Term::Errors) && matches!(track.reading.reading, Reading::Errored(_)));
     if errored.is_none() {
         for period in periods(&tracks, state.scored_until, analysis.min_requests) {
             let scored = score_period(&tracks, &period, input.lives);
             let Some(value) = scored.score else { break };
             next.scored_until = period.to;
-            next.low_streak = if value.value() < THRESHOLD {
-                next.low_streak.saturating_add(1)
-            } else {
-                0
-            };
+            next.low_streak = if value.value() < THRESHOLD { next.low_streak.saturating_add(1) } else { 0 };
             next.scores = next.scores.saturating_add(1);
             next.last_points = Some(value.points());
             next.complete = scored.missing.is_empty();
@@ -127,31 +111,16 @@ pub(super) fn assess(state: SeedState, input: &AssessInput<'_>, analysis: &Analy
 }
 
 impl<'a> Track<'a> {
-    fn new(
-        reading: &'a SignalReading,
-        lives: &[PodLife],
-        from: Timestamp,
-        scrape: &mut Option<Duration>,
-    ) -> Self {
-        let Reading::Value(Measured::Ratio(counters) | Measured::Histogram(counters)) =
-            &reading.reading
-        else {
-            return Self {
-                reading,
-                steps: Vec::new(),
-                open: None,
-            };
+    fn new(reading: &'a SignalReading, lives: &[PodLife], from: Timestamp, scrape: &mut Option<Duration>) -> Self {
+        let Reading::Value(Measured::Ratio(counters) | Measured::Histogram(counters)) = &reading.reading else {
+            return Self { reading, steps: Vec::new(), open: None };
         };
         let replayed = replay(counters, lives, from, None);
         *scrape = match (*scrape, replayed.scrape) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        Self {
-            reading,
-            steps: replayed.closed,
-            open: Some(replayed.open),
-        }
+        Self { reading, steps: replayed.closed, open: Some(replayed.open) }
     }
 
     fn feeds(&self, term: Term) -> bool {
@@ -161,11 +130,7 @@ impl<'a> Track<'a> {
     /// The counts of the steps that closed within a period.
     fn tallies(&self, period: &Period) -> (Tally, Tally) {
         let (mut new, mut old) = (Tally::default(), Tally::default());
-        for step in self
-            .steps
-            .iter()
-            .filter(|step| step.to > period.from && step.to <= period.to)
-        {
+        for step in self.steps.iter().filter(|step| step.to > period.from && step.to <= period.to) {
             new.merge(&step.new);
             old.merge(&step.old);
         }
@@ -181,22 +146,13 @@ impl<'a> Track<'a> {
                 let (new, old) = self.tallies(period);
                 let bad = new.parts.first().copied();
                 let new_rate = percent(&new);
-                let values = Values {
-                    new: new_rate,
-                    old: percent(&old),
-                    at_least: false,
-                    counts: Some((bad, new.total)),
-                };
-                if new_rate.is_some() {
-                    Reading::Value(values)
-                } else {
-                    Reading::Missing(MissingReason::NoRequests)
-                }
+                let values =
+                    Values { new: new_rate, old: percent(&old), at_least: false, counts: Some((bad, new.total)) };
+                if new_rate.is_some() { Reading::Value(values) } else { Reading::Missing(MissingReason::NoRequests) }
             }
             Reading::Value(Measured::Histogram(counters)) => {
                 let (new, old) = self.tallies(period);
-                let p95 =
-                    |tally: &Tally| quantile_ms(0.95, &counters.bounds, &tally.parts, tally.total);
+                let p95 = |tally: &Tally| quantile_ms(0.95, &counters.bounds, &tally.parts, tally.total);
                 match p95(&new) {
                     Some(Quantile { value, at_least }) => Reading::Value(Values {
                         new: Some(value),
@@ -207,12 +163,9 @@ impl<'a> Track<'a> {
                     None => Reading::Missing(MissingReason::NoRequests),
                 }
             }
-            Reading::Value(Measured::Gauge(points)) => gauge(
-                points,
-                period,
-                lives,
-                self.reading.term == Some(Term::Memory),
-            ),
+            Reading::Value(Measured::Gauge(points)) => {
+                gauge(points, period, lives, self.reading.term == Some(Term::Memory))
+            }
         }
     }
 }
@@ -223,12 +176,7 @@ fn percent(tally: &Tally) -> Option<f64> {
 }
 
 /// The highest value of each side; in percent of the memory limit where that is what the term needs.
-fn gauge(
-    points: &[GaugePoint],
-    period: &Period,
-    lives: &[PodLife],
-    of_limit: bool,
-) -> Reading<Values> {
+fn gauge(points: &[GaugePoint], period: &Period, lives: &[PodLife], of_limit: bool) -> Reading<Values> {
     let lives: BTreeMap<_, _> = lives.iter().map(|life| (&life.pod, life)).collect();
     let mut values = Values::default();
     let (mut seen, mut limited) = (false, false);
@@ -237,11 +185,8 @@ fn gauge(
             continue;
         };
         seen = true;
-        let shown = if of_limit {
-            limit(life, point).map(|limit| 100.0 * point.value / limit)
-        } else {
-            Some(point.value)
-        };
+        let shown =
+            if of_limit { limit(life, point).map(|limit| 100.0 * point.value / limit) } else { Some(point.value) };
         let Some(shown) = shown.filter(|value| value.is_finite()) else {
             continue;
         };
@@ -264,15 +209,12 @@ fn gauge(
 fn latest<'a>(points: &'a [GaugePoint], period: &Period) -> Vec<&'a GaugePoint> {
     let mut last: BTreeMap<_, Timestamp> = BTreeMap::new();
     for point in points.iter().filter(|point| point.sampled <= period.to) {
-        let newest = last
-            .entry((&point.pod, &point.container))
-            .or_insert(point.sampled);
+        let newest = last.entry((&point.pod, &point.container)).or_insert(point.sampled);
         *newest = point.sampled.max(*newest);
     }
     let counts = |point: &&GaugePoint| {
         let newest = last.get(&(&point.pod, &point.container));
-        point.sampled <= period.to
-            && (point.sampled > period.from || newest == Some(&point.sampled))
+        point.sampled <= period.to && (point.sampled > period.from || newest == Some(&point.sampled))
     };
     points.iter().filter(counts).collect()
 }
@@ -280,17 +222,8 @@ fn latest<'a>(points: &'a [GaugePoint], period: &Period) -> Vec<&'a GaugePoint> 
 /// The limit of the container, or of all containers where the gauge knows pods only.
 fn limit(life: &PodLife, point: &GaugePoint) -> Option<f64> {
     let bytes = match &point.container {
-        Some(name) => {
-            life.containers
-                .iter()
-                .find(|container| container.name == *name)?
-                .memory_limit?
-        }
-        None => life
-            .containers
-            .iter()
-            .map(|container| container.memory_limit)
-            .sum::<Option<u64>>()?,
+        Some(name) => life.containers.iter().find(|container| container.name == *name)?.memory_limit?,
+        None => life.containers.iter().map(|container| container.memory_limit).sum::<Option<u64>>()?,
     };
     (bytes > 0).then(|| to_f64(bytes))
 }
@@ -298,15 +231,10 @@ fn limit(life: &PodLife, point: &GaugePoint) -> Option<f64> {
 /// Closed steps of the first readable error signal, merged until there are enough requests.
 fn periods(tracks: &[Track<'_>], since: Timestamp, min_requests: u64) -> Vec<Period> {
     let readable = |track: &&Track<'_>| {
-        track.feeds(Term::Errors)
-            && matches!(track.reading.reading, Reading::Value(Measured::Ratio(_)))
+        track.feeds(Term::Errors) && matches!(track.reading.reading, Reading::Value(Measured::Ratio(_)))
     };
     let (mut found, mut from, mut total) = (Vec::new(), since, 0_u64);
-    for step in tracks
-        .iter()
-        .find(readable)
-        .map_or(&[][..], |track| &track.steps)
-    {
+    for step in tracks.iter().find(readable).map_or(&[][..], |track| &track.steps) {
         total = total.saturating_add(step.new.total);
         if total >= min_requests.max(1) {
             found.push(Period { from, to: step.to });
@@ -334,12 +262,7 @@ fn score_period(tracks: &[Track<'_>], period: &Period, lives: &[PodLife]) -> Sco
         for track in tracks.iter().filter(|track| track.feeds(term)) {
             measured = true;
             match track.values(period, lives) {
-                Reading::Value(Values {
-                    new: Some(value),
-                    old,
-                    counts,
-                    ..
-                }) => {
+                Reading::Value(Values { new: Some(value), old, counts, .. }) => {
                     if worst.get(&term).is_none_or(|worst| value > *worst) {
                         worst.insert(term, value);
                         if let (Term::Errors, Some((Some(bad), total))) = (term, counts) {
@@ -354,32 +277,13 @@ fn score_period(tracks: &[Track<'_>], period: &Period, lives: &[PodLife]) -> Sco
             missing.push(format!("{term}: {}", MissingReason::NotMeasured));
         }
     }
-    let period = Period {
-        from: period.from,
-        to: period.to,
-    };
+    let period = Period { from: period.from, to: period.to };
     match worst.get(&Term::Errors) {
         Some(rate) => {
-            let (score, terms) = score(
-                *rate,
-                worst.get(&Term::Memory).copied(),
-                worst.get(&Term::Latency).copied(),
-            );
-            Scored {
-                score,
-                terms,
-                missing,
-                period,
-                errors,
-            }
+            let (score, terms) = score(*rate, worst.get(&Term::Memory).copied(), worst.get(&Term::Latency).copied());
+            Scored { score, terms, missing, period, errors }
         }
-        None => Scored {
-            score: None,
-            terms: Vec::new(),
-            missing,
-            period,
-            errors,
-        },
+        None => Scored { score: None, terms: Vec::new(), missing, period, errors },
     }
 }
 
@@ -392,27 +296,14 @@ fn finish(
     analysis: &Analysis,
 ) -> Assessment {
     let standing = standing(state, tracks, last, input, analysis);
-    let shown = last.map_or(
-        Period {
-            from: state.scored_until,
-            to: input.now,
-        },
-        |scored| Period {
-            from: scored.period.from,
-            to: scored.period.to,
-        },
-    );
-    let signals = tracks
-        .iter()
-        .map(|track| view(track, &shown, input.lives))
-        .collect();
+    let shown = last.map_or(Period { from: state.scored_until, to: input.now }, |scored| Period {
+        from: scored.period.from,
+        to: scored.period.to,
+    });
+    let signals = tracks.iter().map(|track| view(track, &shown, input.lives)).collect();
     let score = last.and_then(|scored| scored.score);
-    let confidence =
-        score.map(|score| Confidence::percent(((score.value() - THRESHOLD).abs() * 2.0).min(95.0)));
-    let terms = last
-        .as_ref()
-        .map(|scored| scored.terms.clone())
-        .unwrap_or_default();
+    let confidence = score.map(|score| Confidence::percent(((score.value() - THRESHOLD).abs() * 2.0).min(95.0)));
+    let terms = last.as_ref().map(|scored| scored.terms.clone()).unwrap_or_default();
     let of = |term: Term, scale: f64| {
         let value = terms.iter().find(|found| found.term == term)?.value;
         to_count((value * scale).round())
@@ -444,22 +335,12 @@ fn standing(
     analysis: &Analysis,
 ) -> Standing {
     let unsure = |reason, message: String| {
-        if state.scores == 0 {
-            Standing::NotYet { reason, message }
-        } else {
-            Standing::Unproven { reason, message }
-        }
+        if state.scores == 0 { Standing::NotYet { reason, message } } else { Standing::Unproven { reason, message } }
     };
-    let errors: Vec<&Track<'_>> = tracks
-        .iter()
-        .filter(|track| track.feeds(Term::Errors))
-        .collect();
+    let errors: Vec<&Track<'_>> = tracks.iter().filter(|track| track.feeds(Term::Errors)).collect();
     for track in &errors {
         if let Reading::Errored(text) = &track.reading.reading {
-            return unsure(
-                Reason::PrometheusUnreachable,
-                format!("{} could not be read: {text}", track.reading.name),
-            );
+            return unsure(Reason::PrometheusUnreachable, format!("{} could not be read: {text}", track.reading.name));
         }
     }
     if last.is_some() && state.low_streak >= STREAK {
@@ -471,79 +352,37 @@ fn standing(
     }
     if state.low_streak > 0 {
         let message = format!("one score below {THRESHOLD}; it takes {STREAK} running");
-        return Standing::Unproven {
-            reason: Reason::InsufficientData,
-            message,
-        };
+        return Standing::Unproven { reason: Reason::InsufficientData, message };
     }
     match last {
         Some(scored) if !scored.missing.is_empty() => Standing::Unproven {
             reason: Reason::InsufficientData,
             message: format!("not measured: {}", scored.missing.join("; ")),
         },
-        None if !state.complete => Standing::Unproven {
-            reason: Reason::InsufficientData,
-            message: "the last score lacked a term".to_owned(),
-        },
+        None if !state.complete => {
+            Standing::Unproven { reason: Reason::InsufficientData, message: "the last score lacked a term".to_owned() }
+        }
         _ => Standing::Fine,
     }
 }
 
-fn why_not_yet(
-    errors: &[&Track<'_>],
-    input: &AssessInput<'_>,
-    analysis: &Analysis,
-) -> (Reason, String) {
-    let new: Vec<&PodLife> = input
-        .lives
-        .iter()
-        .filter(|life| life.side == Some(Side::New))
-        .collect();
+fn why_not_yet(errors: &[&Track<'_>], input: &AssessInput<'_>, analysis: &Analysis) -> (Reason, String) {
+    let new: Vec<&PodLife> = input.lives.iter().filter(|life| life.side == Some(Side::New)).collect();
     if new.is_empty() || new.iter().all(|life| life.grown_from.is_none()) {
-        return (
-            Reason::NoNewRevisionPods,
-            "no pod of the new revision is Ready yet".to_owned(),
-        );
+        return (Reason::NoNewRevisionPods, "no pod of the new revision is Ready yet".to_owned());
     }
-    if new
-        .iter()
-        .all(|life| life.grown_from.is_none_or(|grown| grown > input.now))
-    {
-        return (
-            Reason::WarmingUp,
-            "the pods of the new revision are still warming up".to_owned(),
-        );
+    if new.iter().all(|life| life.grown_from.is_none_or(|grown| grown > input.now)) {
+        return (Reason::WarmingUp, "the pods of the new revision are still warming up".to_owned());
     }
-    let Some(readable) = errors
-        .iter()
-        .find(|track| track.reading.reading.value().is_some())
-    else {
+    let Some(readable) = errors.iter().find(|track| track.reading.reading.value().is_some()) else {
         let text = errors.first().map_or_else(
             || "no signal measures errors, and without them there is no score".to_owned(),
-            |track| {
-                format!(
-                    "{}: {}",
-                    track.reading.name,
-                    track.reading.reading.sentence()
-                )
-            },
+            |track| format!("{}: {}", track.reading.name, track.reading.reading.sentence()),
         );
         return (Reason::InsufficientData, text);
     };
     let steps = readable.steps.iter().chain(&readable.open);
-    let total = steps
-        .map(|step| step.new.total)
-        .fold(0, u64::saturating_add);
-    let text = format!(
-        "{total} of {} requests counted on the new revision",
-        analysis.min_requests.max(1)
-    );
-    (
-        if total == 0 {
-            Reason::NoTraffic
-        } else {
-            Reason::InsufficientData
-        },
-        text,
-    )
+    let total = steps.map(|step| step.new.total).fold(0, u64::saturating_add);
+    let text = format!("{total} of {} requests counted on the new revision", analysis.min_requests.max(1));
+    (if total == 0 { Reason::NoTraffic } else { Reason::InsufficientData }, text)
 }

@@ -21,9 +21,7 @@ impl Contribution {
     #[must_use]
     pub fn points_hundredths(&self) -> i64 {
         // Points lie far below a million, so the text of the rounded number is always an integer.
-        format!("{:.0}", self.points * 100.0)
-            .parse()
-            .unwrap_or(i64::MAX)
+        format!("{:.0}", self.points * 100.0).parse().unwrap_or(i64::MAX)
     }
 }
 
@@ -33,11 +31,7 @@ mod tests {
 
     #[test]
     fn points_are_shown_in_hundredths() {
-        let contribution = Contribution {
-            term: Term::Errors,
-            value: 12.5,
-            points: 25.004,
-        };
+        let contribution = Contribution { term: Term::Errors, value: 12.5, points: 25.004 };
         assert_eq!(contribution.points_hundredths(), 2500);
         assert_eq!(contribution.value_text(), "12.50 %");
     }

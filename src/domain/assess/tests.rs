@@ -29,20 +29,12 @@ fn life(name: &str, side: Side) -> PodLife {
         grown_from: Some(at(-50)),
         container_starts: Vec::new(),
         gone: None,
-        containers: vec![ContainerFact {
-            name: "app".into(),
-            memory_limit: Some(1000),
-        }],
+        containers: vec![ContainerFact { name: "app".into(), memory_limit: Some(1000) }],
     }
 }
 
 fn reading(name: &str, reading: Reading<Measured>) -> SignalReading {
-    SignalReading {
-        name: name.to_owned(),
-        term: Term::of(name),
-        query: String::new(),
-        reading,
-    }
+    SignalReading { name: name.to_owned(), term: Term::of(name), query: String::new(), reading }
 }
 
 /// Counters that grow by `total` and `parts` in every step of 5 s.
@@ -51,10 +43,7 @@ fn growing(bounds: Vec<f64>, pods: &[(&str, u64, &[u64])], steps: u64) -> Counte
     let mut counters = Counters::new(width, bounds);
     for (name, total, parts) in pods {
         for step in 0..=steps {
-            let row: Vec<u64> = std::iter::once(total)
-                .chain(*parts)
-                .map(|count| count * step)
-                .collect();
+            let row: Vec<u64> = std::iter::once(total).chain(*parts).map(|count| count * step).collect();
             let time = at(i64::try_from(step).unwrap() * 5);
             counters.push(&PodName::new("shop", name), time, time, &row);
         }
@@ -63,11 +52,7 @@ fn growing(bounds: Vec<f64>, pods: &[(&str, u64, &[u64])], steps: u64) -> Counte
 }
 
 fn errors(bad: u64, total: u64, steps: u64) -> Reading<Measured> {
-    Reading::Value(Measured::Ratio(growing(
-        vec![],
-        &[("new", total, &[bad]), ("old", total, &[0])],
-        steps,
-    )))
+    Reading::Value(Measured::Ratio(growing(vec![], &[("new", total, &[bad]), ("old", total, &[0])], steps)))
 }
 
 fn memory(percent: f64) -> Reading<Measured> {
@@ -77,9 +62,7 @@ fn memory(percent: f64) -> Reading<Measured> {
         sampled: at(time),
         value: percent * 10.0,
     };
-    Reading::Value(Measured::Gauge(
-        (0..20).map(|step| point(step * 5)).collect(),
-    ))
+    Reading::Value(Measured::Gauge((0..20).map(|step| point(step * 5)).collect()))
 }
 
 fn latency() -> Reading<Measured> {
@@ -93,17 +76,8 @@ fn latency() -> Reading<Measured> {
 fn judge(signals: Vec<SignalReading>, min_requests: u64) -> Assessment {
     let lives = [life("new", Side::New), life("old", Side::Old)];
     let readings = MetricReadings { signals };
-    let input = AssessInput {
-        now: at(60),
-        lives: &lives,
-        readings: &readings,
-    };
-    assess(
-        Scorer::Seed,
-        &AssessState::new(Scorer::Seed, at(0)),
-        &input,
-        &analysis(min_requests),
-    )
+    let input = AssessInput { now: at(60), lives: &lives, readings: &readings };
+    assess(Scorer::Seed, &AssessState::new(Scorer::Seed, at(0)), &input, &analysis(min_requests))
 }
 
 fn full(bad: u64, steps: u64) -> Vec<SignalReading> {
@@ -133,23 +107,12 @@ fn two_bad_scores_running_are_harm_and_one_is_not() {
     assert_eq!(two.standing, Standing::Harmful);
     assert_eq!(two.metrics.error_rate_ppm, Some(400_000));
     assert!(
-        two.reasoning
-            .contains("error rate 40.0 % against 0.0 % on the old revision (40 of 100 requests)"),
+        two.reasoning.contains("error rate 40.0 % against 0.0 % on the old revision (40 of 100 requests)"),
         "{}",
         two.reasoning
     );
     let one = judge(full(40, 1), 20);
-    assert!(
-        matches!(
-            one.standing,
-            Standing::Unproven {
-                reason: Reason::InsufficientData,
-                ..
-            }
-        ),
-        "{:?}",
-        one.standing
-    );
+    assert!(matches!(one.standing, Standing::Unproven { reason: Reason::InsufficientData, .. }), "{:?}", one.standing);
     assert_eq!(one.state.since(), at(5));
 }
 
@@ -169,10 +132,7 @@ fn a_healthy_release_is_fine_and_its_signals_are_shown() {
     assert_eq!(found.metrics.memory_percent, Some(60));
     assert_eq!(found.metrics.response_time_ms, Some(300));
     let view = &found.signals[0];
-    assert_eq!(
-        (view.counts.as_str(), view.new.as_str(), view.old.as_str()),
-        ("0 of 100", "0.0 %", "0.0 %")
-    );
+    assert_eq!((view.counts.as_str(), view.new.as_str(), view.old.as_str()), ("0 of 100", "0.0 %", "0.0 %"));
     assert_eq!(found.signals[1].old, "95 ms");
 }
 
@@ -205,16 +165,11 @@ fn what_is_missing_forbids_fine_and_is_named() {
     ] {
         let mut signals = full(0, 5);
         let text = missing.sentence();
-        signals
-            .iter_mut()
-            .find(|signal| signal.name == name)
-            .unwrap()
-            .reading = missing;
+        signals.iter_mut().find(|signal| signal.name == name).unwrap().reading = missing;
         match judge(signals, 20).standing {
-            Standing::Unproven { message, .. } => assert!(
-                message.contains(name) && message.contains(&text),
-                "{message}"
-            ),
+            Standing::Unproven { message, .. } => {
+                assert!(message.contains(name) && message.contains(&text), "{message}")
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -225,13 +180,7 @@ fn unreadable_errors_are_neither_good_nor_bad() {
     let mut signals = full(40, 5);
     signals[0].reading = Reading::Errored("no connection".to_owned());
     let found = judge(signals, 20);
-    assert!(matches!(
-        found.standing,
-        Standing::NotYet {
-            reason: Reason::PrometheusUnreachable,
-            ..
-        }
-    ));
+    assert!(matches!(found.standing, Standing::NotYet { reason: Reason::PrometheusUnreachable, .. }));
     assert_eq!(found.score, None);
     assert_eq!(found.state.since(), at(0));
 }
@@ -245,11 +194,7 @@ fn memory_that_is_scraped_less_often_than_errors_still_counts() {
         value: percent * 10.0,
     };
     let mut signals = full(0, 5);
-    signals[2].reading = Reading::Value(Measured::Gauge(vec![
-        point(-30, 95.0),
-        point(1, 60.0),
-        point(50, 99.0),
-    ]));
+    signals[2].reading = Reading::Value(Measured::Gauge(vec![point(-30, 95.0), point(1, 60.0), point(50, 99.0)]));
     let found = judge(signals, 20);
     assert_eq!(found.standing, Standing::Fine);
     assert_eq!(found.metrics.memory_percent, Some(60));
@@ -259,31 +204,13 @@ fn memory_that_is_scraped_less_often_than_errors_still_counts() {
 fn no_requests_are_no_traffic() {
     let mut signals = full(0, 3);
     signals[0].reading = errors(0, 0, 3);
-    assert!(matches!(
-        judge(signals, 20).standing,
-        Standing::NotYet {
-            reason: Reason::NoTraffic,
-            ..
-        }
-    ));
+    assert!(matches!(judge(signals, 20).standing, Standing::NotYet { reason: Reason::NoTraffic, .. }));
 }
 
 #[test]
 fn the_last_finite_bucket_is_a_lower_bound_and_said_so() {
-    assert_eq!(
-        quantile_ms(0.95, &[100.0, 500.0], &[10, 50], 100),
-        Some(Quantile {
-            value: 500.0,
-            at_least: true
-        })
-    );
-    assert_eq!(
-        quantile_ms(0.5, &[100.0, 500.0], &[0, 100], 100),
-        Some(Quantile {
-            value: 300.0,
-            at_least: false
-        })
-    );
+    assert_eq!(quantile_ms(0.95, &[100.0, 500.0], &[10, 50], 100), Some(Quantile { value: 500.0, at_least: true }));
+    assert_eq!(quantile_ms(0.5, &[100.0, 500.0], &[0, 100], 100), Some(Quantile { value: 300.0, at_least: false }));
     assert_eq!(quantile_ms(0.5, &[100.0], &[0], 0), None);
 }
 

@@ -35,22 +35,11 @@ impl Anchor {
     /// First sight, at `began` with these values.
     #[must_use]
     pub fn new(began: Timestamp, row: Vec<u64>) -> Self {
-        Self {
-            sampled: began,
-            believed: began,
-            row,
-            below: 0,
-            starts_used: 0,
-        }
+        Self { sampled: began, believed: began, row, below: 0, starts_used: 0 }
     }
 
     /// Reads a newer sample. `starts` are sorted. All counters of a pod move together or not at all.
-    pub fn advance(
-        &mut self,
-        sampled: Timestamp,
-        row: &[u64],
-        starts: &[Timestamp],
-    ) -> Option<Gain> {
+    pub fn advance(&mut self, sampled: Timestamp, row: &[u64], starts: &[Timestamp]) -> Option<Gain> {
         if sampled <= self.sampled {
             return None;
         }
@@ -58,20 +47,13 @@ impl Anchor {
         self.sampled = sampled;
         let began = self.believed;
         if row.iter().zip(&self.row).all(|(new, old)| new >= old) {
-            let gain = row
-                .iter()
-                .zip(&self.row)
-                .map(|(new, old)| new - old)
-                .collect();
+            let gain = row.iter().zip(&self.row).map(|(new, old)| new - old).collect();
             self.believe(sampled, row);
             return Some(Gain { began, row: gain });
         }
         if self.use_start(before.min(began), sampled, starts) {
             self.believe(sampled, row);
-            return Some(Gain {
-                began,
-                row: row.to_vec(),
-            });
+            return Some(Gain { began, row: row.to_vec() });
         }
         self.below += 1;
         if self.below >= RE_ANCHOR {
@@ -91,11 +73,9 @@ impl Anchor {
     fn use_start(&mut self, from: Timestamp, to: Timestamp, starts: &[Timestamp]) -> bool {
         let earliest = from.checked_sub(SLACK).unwrap_or(from);
         let latest = to.checked_add(SLACK).unwrap_or(to);
-        let Some(index) = (self.starts_used..starts.len()).find(|index| {
-            starts
-                .get(*index)
-                .is_some_and(|start| (earliest..=latest).contains(start))
-        }) else {
+        let Some(index) = (self.starts_used..starts.len())
+            .find(|index| starts.get(*index).is_some_and(|start| (earliest..=latest).contains(start)))
+        else {
             return false;
         };
         self.starts_used = index + 1;

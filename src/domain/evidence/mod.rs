@@ -42,11 +42,7 @@ impl Counters {
     /// Counters without rows.
     #[must_use]
     pub fn new(width: usize, bounds: Vec<f64>) -> Self {
-        Self {
-            width,
-            bounds,
-            pods: BTreeMap::new(),
-        }
+        Self { width, bounds, pods: BTreeMap::new() }
     }
 
     /// Adds a row; rows of a pod come in order of grid time. A row of another width is dropped.
@@ -104,9 +100,7 @@ impl PodLife {
             pod: fact.pod.clone(),
             side,
             created: fact.created,
-            grown_from: fact
-                .first_ready
-                .and_then(|ready| ready.checked_add(warmup).ok()),
+            grown_from: fact.first_ready.and_then(|ready| ready.checked_add(warmup).ok()),
             container_starts: fact.container_starts.clone(),
             gone: None,
             containers: fact.containers.clone(),

@@ -26,11 +26,7 @@ pub fn to_count(value: f64) -> Option<u64> {
     let exponent = (bits >> 52) & 0x7ff;
     // 1023 is the exponent of 1; the mantissa carries 52 bits behind the point.
     let shift = exponent.checked_sub(1023)?;
-    Some(if shift <= 52 {
-        mantissa >> (52 - shift)
-    } else {
-        mantissa << (shift - 52)
-    })
+    Some(if shift <= 52 { mantissa >> (52 - shift) } else { mantissa << (shift - 52) })
 }
 
 #[cfg(test)]
@@ -41,15 +37,7 @@ mod tests {
 
     #[test]
     fn only_whole_numbers_that_are_exact_are_counts() {
-        for bad in [
-            -1.0,
-            0.5,
-            f64::NAN,
-            f64::INFINITY,
-            f64::NEG_INFINITY,
-            9_007_199_254_740_994.0,
-            1e300,
-        ] {
+        for bad in [-1.0, 0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 9_007_199_254_740_994.0, 1e300] {
             assert_eq!(to_count(bad), None, "{bad}");
         }
         assert_eq!(to_count(9_007_199_254_740_992.0), Some(MAX_EXACT));

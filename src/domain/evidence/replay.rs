@@ -27,27 +27,15 @@ struct Track<'a> {
 
 /// Replays counters from the close of the last step. `scrape` overrides the interval seen in the samples.
 #[must_use]
-pub fn replay(
-    counters: &Counters,
-    lives: &[PodLife],
-    from: Timestamp,
-    scrape: Option<Duration>,
-) -> Replay {
+pub fn replay(counters: &Counters, lives: &[PodLife], from: Timestamp, scrape: Option<Duration>) -> Replay {
     let lives: BTreeMap<&PodName, &PodLife> = lives.iter().map(|life| (&life.pod, life)).collect();
     let mut tracks: Vec<Track<'_>> = lives
         .values()
         .filter(|life| life.side.is_some())
-        .filter_map(|life| {
-            counters
-                .pods
-                .get(&life.pod)
-                .map(|found| Track::new(life, found))
-        })
+        .filter_map(|life| counters.pods.get(&life.pod).map(|found| Track::new(life, found)))
         .collect();
-    let grid: BTreeSet<Timestamp> = tracks
-        .iter()
-        .flat_map(|track| track.counters.times.iter().map(|time| time.0))
-        .collect();
+    let grid: BTreeSet<Timestamp> =
+        tracks.iter().flat_map(|track| track.counters.times.iter().map(|time| time.0)).collect();
     let seen = scrape_interval(counters);
     let patience = scrape.or(seen).map(|interval| interval.saturating_mul(2));
     let mut closed = Vec::new();
@@ -65,10 +53,7 @@ pub fn replay(
                     1 => &mut open.new_young,
                     _ => &mut open.old,
                 };
-                tally.count(
-                    gain.row.first().copied().unwrap_or(0),
-                    gain.row.get(1..).unwrap_or_default(),
-                );
+                tally.count(gain.row.first().copied().unwrap_or(0), gain.row.get(1..).unwrap_or_default());
             }
         }
         if at > from {
@@ -81,11 +66,7 @@ pub fn replay(
         }
     }
     count_pods(&mut open, &tracks);
-    Replay {
-        closed,
-        open,
-        scrape: seen,
-    }
+    Replay { closed, open, scrape: seen }
 }
 
 /// The median distance between successive samples of a pod.
@@ -107,13 +88,7 @@ pub fn scrape_interval(counters: &Counters) -> Option<Duration> {
 }
 
 fn empty(from: Timestamp) -> Step {
-    Step {
-        from,
-        to: from,
-        new: Tally::default(),
-        new_young: Tally::default(),
-        old: Tally::default(),
-    }
+    Step { from, to: from, new: Tally::default(), new_young: Tally::default(), old: Tally::default() }
 }
 
 fn close(tracks: &mut [Track<'_>]) {
@@ -146,8 +121,7 @@ fn may_close(tracks: &[Track<'_>], at: Timestamp, patience: Option<Duration>) ->
         }
         let gone = track.life.gone.is_some_and(|gone| gone <= at);
         let missing = patience.is_some_and(|patience| {
-            Duration::try_from(at.duration_since(anchor.sampled))
-                .is_ok_and(|absent| absent > patience)
+            Duration::try_from(at.duration_since(anchor.sampled)).is_ok_and(|absent| absent > patience)
         });
         if !gone && !missing {
             return false;
@@ -160,34 +134,17 @@ impl<'a> Track<'a> {
     fn new(life: &'a PodLife, counters: &'a PodCounters) -> Self {
         let mut starts = life.container_starts.clone();
         starts.sort_unstable();
-        Self {
-            life,
-            counters,
-            starts,
-            next: 0,
-            anchor: None,
-            closed_at: None,
-            contributed: [false; 3],
-        }
+        Self { life, counters, starts, next: 0, anchor: None, closed_at: None, contributed: [false; 3] }
     }
 
     /// Reads the row at this grid time, if there is one; returns what counts.
-    fn advance(
-        &mut self,
-        at: Timestamp,
-        width: usize,
-        last_close: Timestamp,
-        counting: bool,
-    ) -> Option<(usize, Gain)> {
+    fn advance(&mut self, at: Timestamp, width: usize, last_close: Timestamp, counting: bool) -> Option<(usize, Gain)> {
         let mut gained = None;
         while let Some((grid, sampled)) = self.counters.times.get(self.next).copied() {
             if grid > at {
                 break;
             }
-            let row = self
-                .counters
-                .values
-                .get(self.next * width..(self.next + 1) * width);
+            let row = self.counters.values.get(self.next * width..(self.next + 1) * width);
             self.next += 1;
             let Some(row) = row.filter(|_| grid == at) else {
                 continue;
@@ -198,10 +155,7 @@ impl<'a> Track<'a> {
             };
         }
         let gain = gained.filter(|_| counting)?;
-        let grown = self
-            .life
-            .grown_from
-            .is_some_and(|grown| gain.began >= grown);
+        let grown = self.life.grown_from.is_some_and(|grown| gain.began >= grown);
         let side = match self.life.side? {
             Side::New if grown => 0,
             Side::New => 1,
@@ -214,17 +168,9 @@ impl<'a> Track<'a> {
     }
 
     /// A pod created after the last step closed began at zero; of any other the past is unknown.
-    fn first_sight(
-        &mut self,
-        sampled: Timestamp,
-        row: &[u64],
-        last_close: Timestamp,
-        counting: bool,
-    ) -> Option<Gain> {
+    fn first_sight(&mut self, sampled: Timestamp, row: &[u64], last_close: Timestamp, counting: bool) -> Option<Gain> {
         if counting && self.life.created > last_close && sampled > self.life.created {
-            let anchor = self
-                .anchor
-                .insert(Anchor::new(self.life.created, vec![0; row.len()]));
+            let anchor = self.anchor.insert(Anchor::new(self.life.created, vec![0; row.len()]));
             return anchor.advance(sampled, row, &[]);
         }
         self.anchor = Some(Anchor::new(sampled, row.to_vec()));

@@ -37,9 +37,7 @@ fn counters(rows: &[(&str, &[Row])]) -> Counters {
 
 fn totals(replay: &Replay) -> Vec<(u64, u64)> {
     let steps = replay.closed.iter().chain([&replay.open]);
-    steps
-        .map(|step| (step.new.total, step.new.parts.first().copied().unwrap_or(0)))
-        .collect()
+    steps.map(|step| (step.new.total, step.new.parts.first().copied().unwrap_or(0))).collect()
 }
 
 fn one(rows: &[(i64, i64, u64, u64)], life: PodLife) -> Vec<(u64, u64)> {
@@ -48,60 +46,27 @@ fn one(rows: &[(i64, i64, u64, u64)], life: PodLife) -> Vec<(u64, u64)> {
 
 #[test]
 fn differences_are_counted_once_and_stale_samples_add_nothing() {
-    let rows = [
-        (-5, -6, 100, 1),
-        (5, 4, 110, 1),
-        (10, 4, 110, 1),
-        (15, 14, 130, 3),
-    ];
-    assert_eq!(
-        one(&rows, life("a", Side::New, -100)),
-        [(10, 0), (20, 2), (0, 0)]
-    );
+    let rows = [(-5, -6, 100, 1), (5, 4, 110, 1), (10, 4, 110, 1), (15, 14, 130, 3)];
+    assert_eq!(one(&rows, life("a", Side::New, -100)), [(10, 0), (20, 2), (0, 0)]);
 }
 
 #[test]
 fn a_decrease_without_a_container_start_is_no_news() {
-    let rows = [
-        (-5, -6, 100, 0),
-        (5, 4, 110, 0),
-        (10, 9, 90, 0),
-        (15, 14, 120, 0),
-    ];
-    assert_eq!(
-        one(&rows, life("a", Side::New, -100)),
-        [(10, 0), (0, 0), (10, 0), (0, 0)]
-    );
+    let rows = [(-5, -6, 100, 0), (5, 4, 110, 0), (10, 9, 90, 0), (15, 14, 120, 0)];
+    assert_eq!(one(&rows, life("a", Side::New, -100)), [(10, 0), (0, 0), (10, 0), (0, 0)]);
 }
 
 #[test]
 fn after_three_steps_below_the_counter_is_anchored_anew_without_counting() {
-    let rows = [
-        (-5, -6, 100, 0),
-        (5, 4, 10, 0),
-        (10, 9, 20, 0),
-        (15, 14, 30, 0),
-        (20, 19, 45, 0),
-    ];
-    assert_eq!(
-        one(&rows, life("a", Side::New, -100))
-            .iter()
-            .map(|step| step.0)
-            .sum::<u64>(),
-        15
-    );
+    let rows = [(-5, -6, 100, 0), (5, 4, 10, 0), (10, 9, 20, 0), (15, 14, 30, 0), (20, 19, 45, 0)];
+    assert_eq!(one(&rows, life("a", Side::New, -100)).iter().map(|step| step.0).sum::<u64>(), 15);
 }
 
 #[test]
 fn a_container_start_explains_one_decrease_only() {
     let mut life = life("a", Side::New, -100);
     life.container_starts = vec![at(7)];
-    let rows = [
-        (-5, -6, 100, 9),
-        (5, 4, 110, 9),
-        (10, 9, 30, 2),
-        (15, 14, 5, 0),
-    ];
+    let rows = [(-5, -6, 100, 9), (5, 4, 110, 9), (10, 9, 30, 2), (15, 14, 5, 0)];
     assert_eq!(one(&rows, life), [(10, 0), (30, 2), (0, 0), (0, 0)]);
 }
 
@@ -109,79 +74,41 @@ fn a_container_start_explains_one_decrease_only() {
 fn a_container_start_outside_the_interval_explains_nothing() {
     let mut life = life("a", Side::New, -100);
     life.container_starts = vec![at(-50)];
-    assert_eq!(
-        one(&[(-5, -6, 100, 0), (5, 4, 20, 0)], life),
-        [(0, 0), (0, 0)]
-    );
+    assert_eq!(one(&[(-5, -6, 100, 0), (5, 4, 20, 0)], life), [(0, 0), (0, 0)]);
 }
 
 #[test]
 fn a_pod_created_since_the_last_close_began_at_zero() {
-    assert_eq!(
-        one(&[(5, 4, 20, 3)], life("a", Side::New, 1)),
-        [(20, 3), (0, 0)]
-    );
+    assert_eq!(one(&[(5, 4, 20, 3)], life("a", Side::New, 1)), [(20, 3), (0, 0)]);
 }
 
 #[test]
 fn an_older_pod_seen_for_the_first_time_is_only_recorded() {
-    assert_eq!(
-        one(&[(5, 4, 20, 3), (10, 9, 25, 3)], life("a", Side::New, -100))[..2],
-        [(0, 0), (5, 0)]
-    );
+    assert_eq!(one(&[(5, 4, 20, 3), (10, 9, 25, 3)], life("a", Side::New, -100))[..2], [(0, 0), (5, 0)]);
 }
 
 #[test]
 fn a_step_waits_for_every_pod_and_keeps_what_it_counted() {
-    let rows: &[(i64, i64, u64, u64)] = &[
-        (-5, -5, 0, 0),
-        (5, 5, 10, 0),
-        (10, 10, 20, 0),
-        (15, 15, 30, 0),
-    ];
-    let slow: &[(i64, i64, u64, u64)] =
-        &[(-5, -5, 0, 0), (5, -5, 0, 0), (10, 8, 7, 0), (15, 8, 7, 0)];
+    let rows: &[(i64, i64, u64, u64)] = &[(-5, -5, 0, 0), (5, 5, 10, 0), (10, 10, 20, 0), (15, 15, 30, 0)];
+    let slow: &[(i64, i64, u64, u64)] = &[(-5, -5, 0, 0), (5, -5, 0, 0), (10, 8, 7, 0), (15, 8, 7, 0)];
     let lives = [life("a", Side::New, -100), life("b", Side::Old, -100)];
-    let replay = replay(
-        &counters(&[("a", rows), ("b", slow)]),
-        &lives,
-        at(0),
-        Some(Duration::from_secs(15)),
-    );
+    let replay = replay(&counters(&[("a", rows), ("b", slow)]), &lives, at(0), Some(Duration::from_secs(15)));
     assert_eq!(replay.closed.len(), 1);
-    assert_eq!(
-        (replay.closed[0].from, replay.closed[0].to),
-        (at(0), at(10))
-    );
-    assert_eq!(
-        (replay.closed[0].new.total, replay.closed[0].old.total),
-        (20, 7)
-    );
+    assert_eq!((replay.closed[0].from, replay.closed[0].to), (at(0), at(10)));
+    assert_eq!((replay.closed[0].new.total, replay.closed[0].old.total), (20, 7));
     assert_eq!(replay.open.new.total, 10);
 }
 
 #[test]
 fn a_pod_missing_for_two_scrape_intervals_is_waited_for_no_longer() {
-    let rows: Vec<_> = (0..8)
-        .map(|i| (i * 5, i * 5, 10 * u64::try_from(i).unwrap(), 0))
-        .collect();
+    let rows: Vec<_> = (0..8).map(|i| (i * 5, i * 5, 10 * u64::try_from(i).unwrap(), 0)).collect();
     let lives = [life("a", Side::New, -100), life("b", Side::Old, -100)];
-    let found = replay(
-        &counters(&[("a", &rows), ("b", &[(0, 0, 5, 0)])]),
-        &lives,
-        at(0),
-        Some(Duration::from_secs(5)),
-    );
+    let found = replay(&counters(&[("a", &rows), ("b", &[(0, 0, 5, 0)])]), &lives, at(0), Some(Duration::from_secs(5)));
     assert_eq!(found.closed.first().map(|step| step.to), Some(at(15)));
     assert_eq!(found.closed[0].new.total, 30);
     let mut lives = lives;
     lives[1].gone = Some(at(2));
-    let found = replay(
-        &counters(&[("a", &rows), ("b", &[(0, 0, 5, 0)])]),
-        &lives,
-        at(0),
-        Some(Duration::from_secs(5)),
-    );
+    let found = replay(&counters(&[("a", &rows), ("b", &[(0, 0, 5, 0)])]), &lives, at(0), Some(Duration::from_secs(5)));
     assert_eq!(found.closed.first().map(|step| step.to), Some(at(5)));
 }
 
@@ -191,11 +118,7 @@ fn young_intervals_are_counted_apart() {
     life.grown_from = Some(at(8));
     let rows = [(5, 5, 10, 1), (10, 10, 30, 2), (15, 15, 60, 2)];
     let replay = replay(&counters(&[("a", &rows)]), &[life], at(0), None);
-    let pairs: Vec<_> = replay
-        .closed
-        .iter()
-        .map(|step| (step.new_young.total, step.new.total))
-        .collect();
+    let pairs: Vec<_> = replay.closed.iter().map(|step| (step.new_young.total, step.new.total)).collect();
     assert_eq!(pairs, [(10, 0), (20, 0), (0, 30)]);
 }
 
@@ -205,18 +128,10 @@ fn two_replicas_answering_in_turn_create_no_requests() {
     let rows: Vec<_> = (0_i64..40)
         .map(|i| {
             let sampled = if i % 2 == 0 { i * 5 } else { i * 5 - 8 };
-            (
-                i * 5,
-                sampled,
-                u64::try_from(1000 + sampled * 10).unwrap(),
-                0,
-            )
+            (i * 5, sampled, u64::try_from(1000 + sampled * 10).unwrap(), 0)
         })
         .collect();
-    let sum: u64 = one(&rows, life("a", Side::New, -100))
-        .iter()
-        .map(|step| step.0)
-        .sum();
+    let sum: u64 = one(&rows, life("a", Side::New, -100)).iter().map(|step| step.0).sum();
     assert!(sum <= 38 * 5 * 10, "{sum}");
 }
 
@@ -239,16 +154,12 @@ impl World {
             Some(restart) if restart <= second => restart,
             _ => self.created,
         };
-        (from..second)
-            .filter_map(|s| self.rates.get(usize::try_from(s + 30).ok()?))
-            .sum()
+        (from..second).filter_map(|s| self.rates.get(usize::try_from(s + 30).ok()?)).sum()
     }
 
     fn happened(&self) -> u64 {
         let from = self.created.max(-30);
-        (from..SECONDS)
-            .filter_map(|s| self.rates.get(usize::try_from(s + 30).ok()?))
-            .sum()
+        (from..SECONDS).filter_map(|s| self.rates.get(usize::try_from(s + 30).ok()?)).sum()
     }
 
     fn rows(&self) -> Vec<(i64, i64, u64, u64)> {
@@ -256,17 +167,8 @@ impl World {
         for grid in (-25..SECONDS).step_by(5) {
             let newest = (0..12)
                 .map(|back| (grid - self.phase).div_euclid(10) - back)
-                .find(|scrape| {
-                    !self
-                        .missed
-                        .get(usize::try_from(scrape + 20).unwrap_or(0))
-                        .copied()
-                        .unwrap_or(false)
-                });
-            let Some(sampled) = newest
-                .map(|scrape| scrape * 10 + self.phase)
-                .filter(|s| *s >= self.created)
-            else {
+                .find(|scrape| !self.missed.get(usize::try_from(scrape + 20).unwrap_or(0)).copied().unwrap_or(false));
+            let Some(sampled) = newest.map(|scrape| scrape * 10 + self.phase).filter(|s| *s >= self.created) else {
                 continue;
             };
             let total = self.at(sampled);
@@ -287,14 +189,7 @@ fn worlds() -> impl Strategy<Value = Vec<World>> {
     )
         .prop_map(|(phase, created, new, rates, missed, restart)| {
             let side = if new { Side::New } else { Side::Old };
-            World {
-                phase,
-                created,
-                side,
-                rates,
-                missed,
-                restart,
-            }
+            World { phase, created, side, rates, missed, restart }
         });
     prop::collection::vec(world, 1..6)
 }
@@ -316,15 +211,7 @@ fn build(worlds: &[World]) -> (Counters, Vec<PodLife>) {
 
 fn sum(replay: &Replay, side: Side) -> u64 {
     let steps = replay.closed.iter().chain([&replay.open]);
-    steps
-        .map(|step| {
-            if side == Side::Old {
-                step.old.total
-            } else {
-                step.new.total + step.new_young.total
-            }
-        })
-        .sum()
+    steps.map(|step| if side == Side::Old { step.old.total } else { step.new.total + step.new_young.total }).sum()
 }
 
 proptest! {

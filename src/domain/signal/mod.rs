@@ -29,11 +29,7 @@ impl SignalName {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let edge = |byte: Option<&u8>| byte.is_some_and(|byte| *byte != b'-');
         let bytes = text.as_bytes();
-        if bytes.len() <= Self::MAX
-            && edge(bytes.first())
-            && edge(bytes.last())
-            && bytes.iter().copied().all(inner)
-        {
+        if bytes.len() <= Self::MAX && edge(bytes.first()) && edge(bytes.last()) && bytes.iter().copied().all(inner) {
             Ok(Self(text.to_owned()))
         } else {
             Err(format!(
@@ -81,10 +77,7 @@ impl Preset {
     /// Reads a preset.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|preset| preset.as_str() == word)
+        Self::ALL.iter().copied().find(|preset| preset.as_str() == word)
     }
 
     /// The terms its signals feed.
@@ -180,11 +173,7 @@ impl Signal {
     #[must_use]
     pub fn full_names(&self) -> Vec<String> {
         match &self.source {
-            Source::Preset(preset) => preset
-                .terms()
-                .iter()
-                .map(|term| format!("{}/{term}", self.name))
-                .collect(),
+            Source::Preset(preset) => preset.terms().iter().map(|term| format!("{}/{term}", self.name)).collect(),
             _ => vec![self.name.to_string()],
         }
     }
@@ -217,18 +206,12 @@ impl Signal {
         match &self.source {
             Source::Preset(Preset::HttpGeneric) => None,
             Source::Preset(Preset::ContainerMemory) => Some(container_memory()),
-            Source::Ratio { bad, total } => Some(Measure::Ratio {
-                bad: bad.clone(),
-                total: total.clone(),
-            }),
+            Source::Ratio { bad, total } => Some(Measure::Ratio { bad: bad.clone(), total: total.clone() }),
             Source::Histogram { buckets } => Some(Measure::Histogram {
                 buckets: buckets.clone(),
                 unit: Unit::of(buckets.name().unwrap_or_default()),
             }),
-            Source::Gauge { selector } => Some(Measure::Gauge {
-                selector: selector.clone(),
-                by: GaugeBy::Pod,
-            }),
+            Source::Gauge { selector } => Some(Measure::Gauge { selector: selector.clone(), by: GaugeBy::Pod }),
         }
     }
 }
@@ -247,14 +230,8 @@ impl Unit {
     #[must_use]
     pub fn of(metric: &str) -> Self {
         let stem = metric.strip_suffix("_bucket").unwrap_or(metric);
-        let milliseconds = ["_milliseconds", "_millis", "_ms"]
-            .iter()
-            .any(|suffix| stem.ends_with(suffix));
-        if milliseconds {
-            Self::Milliseconds
-        } else {
-            Self::Seconds
-        }
+        let milliseconds = ["_milliseconds", "_millis", "_ms"].iter().any(|suffix| stem.ends_with(suffix));
+        if milliseconds { Self::Milliseconds } else { Self::Seconds }
     }
 
     /// Milliseconds of one unit.
@@ -336,26 +313,15 @@ mod tests {
 
     #[test]
     fn a_term_needs_its_kind_of_source() {
-        let gauge = Source::Gauge {
-            selector: Selector::parse("up").unwrap(),
-        };
-        let signal = Signal {
-            name: SignalName::parse("errors").unwrap(),
-            source: gauge,
-        };
+        let gauge = Source::Gauge { selector: Selector::parse("up").unwrap() };
+        let signal = Signal { name: SignalName::parse("errors").unwrap(), source: gauge };
         assert!(signal.check().unwrap_err().contains("needs a ratio"));
     }
 
     #[test]
     fn units_are_read_from_metric_names() {
-        assert_eq!(
-            Unit::of("request_duration_milliseconds_bucket"),
-            Unit::Milliseconds
-        );
-        assert_eq!(
-            Unit::of("http_request_duration_seconds_bucket"),
-            Unit::Seconds
-        );
+        assert_eq!(Unit::of("request_duration_milliseconds_bucket"), Unit::Milliseconds);
+        assert_eq!(Unit::of("http_request_duration_seconds_bucket"), Unit::Seconds);
     }
 
     #[test]

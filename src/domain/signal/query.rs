@@ -49,22 +49,14 @@ impl Query {
             Measure::Gauge { selector, by } => {
                 let selector = selector.with(&matchers);
                 let (value, at) = match by {
-                    GaugeBy::Container => (
-                        "max by (namespace,pod,container)",
-                        "max by (namespace,pod,container)",
-                    ),
+                    GaugeBy::Container => ("max by (namespace,pod,container)", "max by (namespace,pod,container)"),
                     GaugeBy::Pod => ("sum by (namespace,pod)", "max by (namespace,pod)"),
                 };
                 part(value, &selector, PART_VALUE);
                 (at, selector)
             }
         };
-        push(
-            &mut text,
-            timed.0,
-            &format!("timestamp({})", timed.1),
-            PART_AT,
-        );
+        push(&mut text, timed.0, &format!("timestamp({})", timed.1), PART_AT);
         Self(text)
     }
 
@@ -78,10 +70,7 @@ impl Query {
 fn push(text: &mut String, by: &str, of: &str, name: &str) {
     let or = if text.is_empty() { "" } else { " or " };
     // Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        "{or}label_replace({by} ({of}),\"{LABEL}\",\"{name}\",\"\",\"\")"
-    );
+    let _ = write!(text, "{or}label_replace({by} ({of}),\"{LABEL}\",\"{name}\",\"\",\"\")");
 }
 
 /// Matchers that hold a selector to these pods; a cross product over namespaces, so readers drop what nobody asked for.
@@ -90,16 +79,12 @@ pub(super) fn pod_matchers(pods: &[PodName]) -> Vec<Matcher> {
     let names: BTreeSet<&str> = pods.iter().map(|pod| &*pod.name).collect();
     // Outside of brackets a dash is itself, and pod names are full of them.
     let escape = |word: &&str| regex::escape(word).replace("\\-", "-");
-    let alternation =
-        |words: &BTreeSet<&str>| words.iter().map(escape).collect::<Vec<_>>().join("|");
+    let alternation = |words: &BTreeSet<&str>| words.iter().map(escape).collect::<Vec<_>>().join("|");
     let space = match spaces.first() {
         Some(only) if spaces.len() == 1 => Matcher::new("namespace", Operator::Equal, only),
         _ => Matcher::new("namespace", Operator::Matches, &alternation(&spaces)),
     };
-    vec![
-        space,
-        Matcher::new("pod", Operator::Matches, &alternation(&names)),
-    ]
+    vec![space, Matcher::new("pod", Operator::Matches, &alternation(&names))]
 }
 
 impl Selector {
@@ -118,13 +103,9 @@ mod tests {
     fn a_ratio_is_one_query_of_three_parts_held_to_the_pods() {
         let total = Selector::parse("http_requests_total").unwrap();
         let bad = Selector::parse("http_requests_total{code=~'5..'}").unwrap();
-        let query = Query::new(
-            &Measure::Ratio { bad, total },
-            &[PodName::new("shop", "b.1"), PodName::new("shop", "a")],
-        );
-        let held = |more: &str| {
-            format!("http_requests_total{{{more}namespace=\"shop\",pod=~\"a|b\\\\.1\"}}")
-        };
+        let query =
+            Query::new(&Measure::Ratio { bad, total }, &[PodName::new("shop", "b.1"), PodName::new("shop", "a")]);
+        let held = |more: &str| format!("http_requests_total{{{more}namespace=\"shop\",pod=~\"a|b\\\\.1\"}}");
         assert_eq!(
             query.as_str(),
             format!(
@@ -140,15 +121,8 @@ mod tests {
 
     #[test]
     fn several_namespaces_become_an_alternation() {
-        let query = Query::new(
-            &super::super::container_memory(),
-            &[PodName::new("a", "x"), PodName::new("b", "y")],
-        );
-        assert!(
-            query.as_str().contains(r#"namespace=~"a|b",pod=~"x|y""#),
-            "{}",
-            query.as_str()
-        );
+        let query = Query::new(&super::super::container_memory(), &[PodName::new("a", "x"), PodName::new("b", "y")]);
+        assert!(query.as_str().contains(r#"namespace=~"a|b",pod=~"x|y""#), "{}", query.as_str());
         assert!(query.as_str().contains("max by (namespace,pod,container)"));
         assert!(!query.as_str().contains("rate("));
     }

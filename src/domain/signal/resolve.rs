@@ -13,12 +13,8 @@ use crate::domain::rollout::PodName;
 pub type LabelSet = BTreeMap<String, String>;
 
 /// Request counters by preference; the `_count` of a known histogram follows.
-const COUNTERS: &[&str] = &[
-    "http_requests_total",
-    "http_server_requests_total",
-    "http_request_total",
-    "requests_total",
-];
+const COUNTERS: &[&str] =
+    &["http_requests_total", "http_server_requests_total", "http_request_total", "requests_total"];
 
 /// Histograms of response times by preference, without `_bucket`.
 const HISTOGRAMS: &[&str] = &[
@@ -31,14 +27,8 @@ const HISTOGRAMS: &[&str] = &[
 ];
 
 /// Labels that carry a status, by preference.
-const STATUS: &[&str] = &[
-    "code",
-    "status",
-    "status_code",
-    "response_code",
-    "http_response_status_code",
-    "http_status_code",
-];
+const STATUS: &[&str] =
+    &["code", "status", "status_code", "response_code", "http_response_status_code", "http_status_code"];
 
 /// Labels that carry a path.
 const PATHS: &[&str] = &["path", "route", "handler", "uri", "endpoint", "http_route"];
@@ -61,14 +51,8 @@ pub struct Resolved {
 /// The selector that lists the series `http-generic` may choose from, for a few pods.
 #[must_use]
 pub fn discovery_selector(pods: &[PodName]) -> Selector {
-    let counts = HISTOGRAMS
-        .iter()
-        .flat_map(|name| [format!("{name}_bucket"), format!("{name}_count")]);
-    let names: Vec<String> = COUNTERS
-        .iter()
-        .map(|name| (*name).to_owned())
-        .chain(counts)
-        .collect();
+    let counts = HISTOGRAMS.iter().flat_map(|name| [format!("{name}_bucket"), format!("{name}_count")]);
+    let names: Vec<String> = COUNTERS.iter().map(|name| (*name).to_owned()).chain(counts).collect();
     let matcher = Matcher::new("__name__", Operator::Matches, &names.join("|"));
     let mut selector = Selector::of("", vec![matcher]);
     selector = selector.with(&super::query::pod_matchers(pods));
@@ -81,45 +65,25 @@ pub fn resolve_http_generic(series: &[LabelSet]) -> Resolved {
     let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for set in series {
         if let Some(name) = set.get("__name__") {
-            labels
-                .entry(name)
-                .or_default()
-                .extend(set.keys().map(String::as_str));
+            labels.entry(name).or_default().extend(set.keys().map(String::as_str));
         }
     }
-    let counts: Vec<String> = HISTOGRAMS
-        .iter()
-        .map(|name| format!("{name}_count"))
-        .collect();
-    let counters = COUNTERS
-        .iter()
-        .copied()
-        .chain(counts.iter().map(String::as_str));
-    let known: Vec<(&str, &BTreeSet<&str>)> = counters
-        .filter_map(|name| labels.get(name).map(|set| (name, set)))
-        .collect();
+    let counts: Vec<String> = HISTOGRAMS.iter().map(|name| format!("{name}_count")).collect();
+    let counters = COUNTERS.iter().copied().chain(counts.iter().map(String::as_str));
+    let known: Vec<(&str, &BTreeSet<&str>)> =
+        counters.filter_map(|name| labels.get(name).map(|set| (name, set))).collect();
     let errors = known
         .iter()
         .find_map(|(name, set)| {
-            STATUS
-                .iter()
-                .find(|status| set.contains(**status))
-                .map(|status| ratio(name, status, set))
+            STATUS.iter().find(|status| set.contains(**status)).map(|status| ratio(name, status, set))
         })
-        .ok_or(if known.is_empty() {
-            MissingReason::NoRequestCounter
-        } else {
-            MissingReason::NoStatusLabel
-        });
+        .ok_or(if known.is_empty() { MissingReason::NoRequestCounter } else { MissingReason::NoStatusLabel });
     let latency = HISTOGRAMS
         .iter()
         .find_map(|name| {
             let bucket = format!("{name}_bucket");
             let set = labels.get(bucket.as_str())?;
-            Some(Measure::Histogram {
-                unit: Unit::of(&bucket),
-                buckets: Selector::of(&bucket, served(set)),
-            })
+            Some(Measure::Histogram { unit: Unit::of(&bucket), buckets: Selector::of(&bucket, served(set)) })
         })
         .ok_or(MissingReason::NoHistogram);
     Resolved { errors, latency }
@@ -130,10 +94,7 @@ pub fn resolve_http_generic(series: &[LabelSet]) -> Resolved {
 pub fn container_memory() -> Measure {
     let matchers = ["", "POD"].map(|name| Matcher::new("container", Operator::NotEqual, name));
     let selector = Selector::of("container_memory_working_set_bytes", matchers.to_vec());
-    Measure::Gauge {
-        selector,
-        by: GaugeBy::Container,
-    }
+    Measure::Gauge { selector, by: GaugeBy::Container }
 }
 
 fn ratio(name: &str, status: &str, labels: &BTreeSet<&str>) -> Measure {
@@ -145,9 +106,7 @@ fn ratio(name: &str, status: &str, labels: &BTreeSet<&str>) -> Measure {
 /// Every path-like label excludes probes and scrapes.
 fn served(labels: &BTreeSet<&str>) -> Vec<Matcher> {
     let paths = PATHS.iter().filter(|label| labels.contains(**label));
-    paths
-        .map(|label| Matcher::new(label, Operator::NotMatches, PROBES))
-        .collect()
+    paths.map(|label| Matcher::new(label, Operator::NotMatches, PROBES)).collect()
 }
 
 #[cfg(test)]
@@ -155,12 +114,8 @@ mod tests {
     use super::*;
 
     fn series(name: &str, labels: &[&str]) -> LabelSet {
-        let pairs = labels
-            .iter()
-            .map(|label| ((*label).to_owned(), "x".to_owned()));
-        pairs
-            .chain([("__name__".to_owned(), name.to_owned())])
-            .collect()
+        let pairs = labels.iter().map(|label| ((*label).to_owned(), "x".to_owned()));
+        pairs.chain([("__name__".to_owned(), name.to_owned())]).collect()
     }
 
     fn text(measure: &Result<Measure, MissingReason>) -> String {
@@ -176,25 +131,15 @@ mod tests {
             series("http_requests_total", &["code", "method"]),
             series("http_request_duration_seconds_bucket", &["le", "method"]),
         ]);
-        assert_eq!(
-            text(&found.errors),
-            r#"ratio http_requests_total{code=~"5.."} of http_requests_total"#
-        );
-        assert_eq!(
-            text(&found.latency),
-            "histogram http_request_duration_seconds_bucket in Seconds"
-        );
+        assert_eq!(text(&found.errors), r#"ratio http_requests_total{code=~"5.."} of http_requests_total"#);
+        assert_eq!(text(&found.latency), "histogram http_request_duration_seconds_bucket in Seconds");
     }
 
     #[test]
     fn probe_paths_are_left_out_where_a_path_label_exists() {
         let found = resolve_http_generic(&[series("http_requests_total", &["status", "path"])]);
         let total = r#"http_requests_total{path!~"/(metrics|healthz?|livez?|readyz?|ready|live|ping)(/.*)?"}"#;
-        assert!(
-            text(&found.errors).ends_with(total),
-            "{}",
-            text(&found.errors)
-        );
+        assert!(text(&found.errors).ends_with(total), "{}", text(&found.errors));
         assert_eq!(found.latency, Err(MissingReason::NoHistogram));
     }
 
@@ -202,24 +147,15 @@ mod tests {
     fn the_count_of_a_histogram_serves_when_it_carries_a_status() {
         let found = resolve_http_generic(&[
             series("http_server_requests_seconds_count", &["status", "uri"]),
-            series(
-                "http_server_requests_seconds_bucket",
-                &["status", "uri", "le"],
-            ),
+            series("http_server_requests_seconds_bucket", &["status", "uri", "le"]),
         ]);
-        assert!(
-            text(&found.errors)
-                .starts_with("ratio http_server_requests_seconds_count{status=~\"5..\"")
-        );
+        assert!(text(&found.errors).starts_with("ratio http_server_requests_seconds_count{status=~\"5..\""));
         assert!(found.latency.is_ok());
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        assert_eq!(
-            resolve_http_generic(&[]).errors,
-            Err(MissingReason::NoRequestCounter)
-        );
+        assert_eq!(resolve_http_generic(&[]).errors, Err(MissingReason::NoRequestCounter));
         let found = resolve_http_generic(&[series("http_requests_total", &["method"])]);
         assert_eq!(found.errors, Err(MissingReason::NoStatusLabel));
     }
@@ -236,10 +172,7 @@ mod tests {
     #[test]
     fn discovery_asks_for_known_names_of_these_pods_only() {
         let text = discovery_selector(&[PodName::new("shop", "a-1")]).to_string();
-        assert!(
-            text.starts_with("{__name__=~\"http_requests_total|"),
-            "{text}"
-        );
+        assert!(text.starts_with("{__name__=~\"http_requests_total|"), "{text}");
         assert!(text.contains(r#"namespace="shop",pod=~"a-1""#), "{text}");
     }
 }

@@ -47,11 +47,7 @@ impl Matcher {
     /// A matcher from its parts.
     #[must_use]
     pub fn new(label: &str, operator: Operator, value: &str) -> Self {
-        Self {
-            label: label.to_owned(),
-            operator,
-            value: value.to_owned(),
-        }
+        Self { label: label.to_owned(), operator, value: value.to_owned() }
     }
 }
 
@@ -99,10 +95,7 @@ impl Selector {
     /// A sentence that says what is wrong and what is allowed.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         if text.len() > Self::MAX {
-            return Err(SelectorError(format!(
-                "a selector has at most {} bytes",
-                Self::MAX
-            )));
+            return Err(SelectorError(format!("a selector has at most {} bytes", Self::MAX)));
         }
         let mut parser = Parser { rest: text };
         let selector = parser.selector()?;
@@ -113,10 +106,7 @@ impl Selector {
     /// A selector built by a preset from a metric name and matchers.
     #[must_use]
     pub fn of(name: &str, matchers: Vec<Matcher>) -> Self {
-        let mut selector = Self {
-            name: Some(name.to_owned()),
-            matchers,
-        };
+        let mut selector = Self { name: Some(name.to_owned()), matchers };
         selector.normalize();
         selector
     }
@@ -148,10 +138,8 @@ impl Selector {
     }
 
     fn check(&self) -> Result<(), SelectorError> {
-        if let Some(matcher) = self
-            .matchers
-            .iter()
-            .find(|matcher| ["namespace", "pod"].contains(&matcher.label.as_str()))
+        if let Some(matcher) =
+            self.matchers.iter().find(|matcher| ["namespace", "pod"].contains(&matcher.label.as_str()))
         {
             return Err(SelectorError(format!(
                 "a matcher on {} is not allowed: the operator adds namespace and pod itself",
@@ -163,11 +151,7 @@ impl Selector {
             Operator::Matches => !matcher.value.is_empty() && matcher.value != ".*",
             Operator::NotEqual | Operator::NotMatches => false,
         };
-        if self.name.is_none()
-            && !self
-                .matchers
-                .iter()
-                .any(|matcher| matcher.label == "__name__" && selective(matcher))
+        if self.name.is_none() && !self.matchers.iter().any(|matcher| matcher.label == "__name__" && selective(matcher))
         {
             return Err(SelectorError("a selector needs a metric name".to_owned()));
         }
@@ -275,9 +259,7 @@ impl<'a> Parser<'a> {
         let word = self.word(|c| c == ':' || c == '_' || c.is_ascii_alphanumeric());
         let mut name = (!word.is_empty()).then(|| word.to_owned());
         if name.as_deref().is_some_and(|name| !is_metric(name)) {
-            return Err(SelectorError(format!(
-                "{word} is not a metric name; {ALLOWED}"
-            )));
+            return Err(SelectorError(format!("{word} is not a metric name; {ALLOWED}")));
         }
         self.space();
         let mut matchers = Vec::new();
@@ -286,9 +268,7 @@ impl<'a> Parser<'a> {
             self.space();
         }
         if !self.rest.is_empty() {
-            return Err(SelectorError(format!(
-                "unexpected text after the selector; {ALLOWED}"
-            )));
+            return Err(SelectorError(format!("unexpected text after the selector; {ALLOWED}")));
         }
         let mut selector = Selector { name, matchers };
         if selector.name.is_none() {
@@ -298,23 +278,15 @@ impl<'a> Parser<'a> {
         Ok(selector)
     }
 
-    fn braces(
-        &mut self,
-        name: &mut Option<String>,
-        matchers: &mut Vec<Matcher>,
-    ) -> Result<(), SelectorError> {
+    fn braces(&mut self, name: &mut Option<String>, matchers: &mut Vec<Matcher>) -> Result<(), SelectorError> {
         loop {
             self.space();
             if self.eat('}') {
                 return Ok(());
             }
             let quoted = self.rest.starts_with(['"', '\'', '`']);
-            let label = if quoted {
-                self.string()?
-            } else {
-                self.word(|c| c == '_' || c.is_ascii_alphanumeric())
-                    .to_owned()
-            };
+            let label =
+                if quoted { self.string()? } else { self.word(|c| c == '_' || c.is_ascii_alphanumeric()).to_owned() };
             self.space();
             if quoted && (self.rest.starts_with([',', '}'])) {
                 if label.is_empty() || name.replace(label).is_some() {
@@ -330,11 +302,7 @@ impl<'a> Parser<'a> {
                 if label == "__name__" && name.is_some() {
                     return Err(SelectorError("a selector has one metric name".to_owned()));
                 }
-                matchers.push(Matcher {
-                    label,
-                    operator,
-                    value,
-                });
+                matchers.push(Matcher { label, operator, value });
             }
             self.space();
             if !self.eat(',') && !self.rest.starts_with('}') {
@@ -344,20 +312,13 @@ impl<'a> Parser<'a> {
     }
 
     fn operator(&mut self) -> Result<Operator, SelectorError> {
-        for operator in [
-            Operator::Matches,
-            Operator::NotMatches,
-            Operator::NotEqual,
-            Operator::Equal,
-        ] {
+        for operator in [Operator::Matches, Operator::NotMatches, Operator::NotEqual, Operator::Equal] {
             if let Some(rest) = self.rest.strip_prefix(operator.as_str()) {
                 self.rest = rest;
                 return Ok(operator);
             }
         }
-        Err(SelectorError(
-            "expected =, !=, =~ or !~ after a label name".to_owned(),
-        ))
+        Err(SelectorError("expected =, !=, =~ or !~ after a label name".to_owned()))
     }
 
     fn string(&mut self) -> Result<String, SelectorError> {
@@ -392,25 +353,15 @@ impl<'a> Parser<'a> {
     }
 
     fn eat(&mut self, c: char) -> bool {
-        self.rest
-            .strip_prefix(c)
-            .map(|rest| self.rest = rest)
-            .is_some()
+        self.rest.strip_prefix(c).map(|rest| self.rest = rest).is_some()
     }
 }
 
 impl Selector {
     /// `{__name__="x"}` and `x` are the same selector.
     fn take_name(&mut self) {
-        let is_name = |m: &Matcher| {
-            m.label == "__name__" && m.operator == Operator::Equal && !m.value.is_empty()
-        };
-        if self
-            .matchers
-            .iter()
-            .filter(|matcher| matcher.label == "__name__")
-            .count()
-            == 1
+        let is_name = |m: &Matcher| m.label == "__name__" && m.operator == Operator::Equal && !m.value.is_empty();
+        if self.matchers.iter().filter(|matcher| matcher.label == "__name__").count() == 1
             && let Some(index) = self.matchers.iter().position(is_name)
         {
             self.name = Some(self.matchers.remove(index).value);
@@ -442,30 +393,17 @@ fn bad_escape() -> SelectorError {
     SelectorError("unknown escape in a quoted value".to_owned())
 }
 
-fn code(
-    chars: &mut std::str::Chars<'_>,
-    first: &str,
-    more: usize,
-    radix: u32,
-) -> Result<char, SelectorError> {
+fn code(chars: &mut std::str::Chars<'_>, first: &str, more: usize, radix: u32) -> Result<char, SelectorError> {
     let mut digits = first.to_owned();
     digits.extend(chars.by_ref().take(more));
-    let whole =
-        digits.chars().count() == first.len() + more && digits.chars().all(|c| c.is_digit(radix));
-    let number = u32::from_str_radix(&digits, radix)
-        .ok()
-        .filter(|_| whole)
-        .ok_or_else(bad_escape)?;
+    let whole = digits.chars().count() == first.len() + more && digits.chars().all(|c| c.is_digit(radix));
+    let number = u32::from_str_radix(&digits, radix).ok().filter(|_| whole).ok_or_else(bad_escape)?;
     char::from_u32(number).ok_or_else(bad_escape)
 }
 
 /// A byte escape beyond ASCII would be half of a character.
 fn ascii(c: char) -> Result<char, SelectorError> {
-    if c.is_ascii() {
-        Ok(c)
-    } else {
-        Err(bad_escape())
-    }
+    if c.is_ascii() { Ok(c) } else { Err(bad_escape()) }
 }
 
 #[cfg(test)]

@@ -11,46 +11,23 @@ fn selectors_are_rendered_canonically() {
     for (text, canonical) in [
         ("up", "up"),
         (" up { } ", "up"),
-        (
-            "http_requests_total{code=~'5..', a!=\"x\",}",
-            r#"http_requests_total{a!="x",code=~"5.."}"#,
-        ),
+        ("http_requests_total{code=~'5..', a!=\"x\",}", r#"http_requests_total{a!="x",code=~"5.."}"#),
         (r#"{__name__="up",job!~`a\b`}"#, r#"up{job!~"a\\b"}"#),
-        (
-            r#"{"http.server.duration", job="x"}"#,
-            r#"{"http.server.duration",job="x"}"#,
-        ),
+        (r#"{"http.server.duration", job="x"}"#, r#"{"http.server.duration",job="x"}"#),
         (r#"x{"a.b"="c\"d"}"#, r#"x{"a.b"="c\"d"}"#),
         (r#"{__name__=~"a|b"}"#, r#"{__name__=~"a|b"}"#),
         (r#"x{a="\x41\101\u00e9"}"#, "x{a=\"AAé\"}"),
     ] {
-        assert_eq!(
-            Selector::parse(text).unwrap().to_string(),
-            canonical,
-            "{text}"
-        );
+        assert_eq!(Selector::parse(text).unwrap().to_string(), canonical, "{text}");
     }
 }
 
 #[test]
 fn everything_but_a_selector_is_refused_with_what_is_allowed() {
-    for text in [
-        "rate(x[5m])",
-        "x[5m]",
-        "x offset 5m",
-        "x @ 3",
-        "x + y",
-        "x or y",
-        "sum",
-        "5",
-        "x{a=\"b\"} or up",
-        "-x",
-    ] {
-        assert!(
-            refused(text).contains("plain selector"),
-            "{text}: {}",
-            refused(text)
-        );
+    for text in
+        ["rate(x[5m])", "x[5m]", "x offset 5m", "x @ 3", "x + y", "x or y", "sum", "5", "x{a=\"b\"} or up", "-x"]
+    {
+        assert!(refused(text).contains("plain selector"), "{text}: {}", refused(text));
     }
     for text in [
         "",
@@ -76,36 +53,20 @@ fn everything_but_a_selector_is_refused_with_what_is_allowed() {
 
 #[test]
 fn tenancy_matchers_are_ours() {
-    for text in [
-        "x{namespace=\"other\"}",
-        "x{pod=~\".*\"}",
-        "x{\"namespace\"!=\"a\"}",
-    ] {
-        assert!(
-            refused(text).contains("the operator adds namespace and pod itself"),
-            "{text}"
-        );
+    for text in ["x{namespace=\"other\"}", "x{pod=~\".*\"}", "x{\"namespace\"!=\"a\"}"] {
+        assert!(refused(text).contains("the operator adds namespace and pod itself"), "{text}");
     }
 }
 
 fn selectors() -> impl Strategy<Value = Selector> {
-    let operator = prop::sample::select(vec![
-        Operator::Equal,
-        Operator::NotEqual,
-        Operator::Matches,
-        Operator::NotMatches,
-    ]);
+    let operator =
+        prop::sample::select(vec![Operator::Equal, Operator::NotEqual, Operator::Matches, Operator::NotMatches]);
     let label = prop_oneof!["[a-z_][a-z0-9_]{0,6}", "[a-z]{1,3}\\.[a-zé\"\\\\]{1,3}"];
     let matcher = (label, operator, any::<String>()).prop_map(|(l, o, v)| Matcher::new(&l, o, &v));
-    let name = prop_oneof![
-        "[a-zA-Z_:][a-zA-Z0-9_:]{0,10}",
-        "\\PC{1,8}",
-        "[\"{}\\\\,=]{1,4}"
-    ];
+    let name = prop_oneof!["[a-zA-Z_:][a-zA-Z0-9_:]{0,10}", "\\PC{1,8}", "[\"{}\\\\,=]{1,4}"];
     (name, prop::collection::vec(matcher, 0..4))
         .prop_filter("tenancy", |(_, ms)| {
-            ms.iter()
-                .all(|m| !["namespace", "pod", "__name__"].contains(&m.label.as_str()))
+            ms.iter().all(|m| !["namespace", "pod", "__name__"].contains(&m.label.as_str()))
         })
         .prop_map(|(name, matchers)| Selector::of(&name, matchers))
 }

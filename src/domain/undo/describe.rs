@@ -98,9 +98,7 @@ fn integer(object: &Value, pointer: &'static str) -> Result<Option<i64>, UndoErr
 }
 
 fn count(object: &Value, pointer: &'static str) -> Result<Option<u32>, UndoError> {
-    integer(object, pointer)?
-        .map(|value| u32::try_from(value).map_err(|_| malformed(object, pointer)))
-        .transpose()
+    integer(object, pointer)?.map(|value| u32::try_from(value).map_err(|_| malformed(object, pointer))).transpose()
 }
 
 /// An optional boolean that is false when absent.

@@ -60,21 +60,13 @@ pub enum UndoPlan {
 ///
 /// # Errors
 /// When the workload lacks a piece that every stored workload has.
-pub fn plan_undo(
-    request: &UndoRequest,
-    workload: &Value,
-    replica_sets: &[Value],
-) -> Result<UndoPlan, UndoError> {
+pub fn plan_undo(request: &UndoRequest, workload: &Value, replica_sets: &[Value]) -> Result<UndoPlan, UndoError> {
     match request.target.kind {
         Kind::Deployment => plan_deployment(request, workload, replica_sets),
     }
 }
 
-fn plan_deployment(
-    request: &UndoRequest,
-    workload: &Value,
-    replica_sets: &[Value],
-) -> Result<UndoPlan, UndoError> {
+fn plan_deployment(request: &UndoRequest, workload: &Value, replica_sets: &[Value]) -> Result<UndoPlan, UndoError> {
     if text(workload, "/metadata/uid")? != &*request.uid {
         return Ok(UndoPlan::TargetGone(Gone::Recreated));
     }
@@ -96,9 +88,8 @@ fn plan_deployment(
     if flag(workload, "/spec/paused")? {
         return Ok(UndoPlan::Paused);
     }
-    let good = owned()
-        .find(|set| hash_of(set).as_ref() == Some(&request.to))
-        .and_then(|set| set.pointer("/spec/template"));
+    let good =
+        owned().find(|set| hash_of(set).as_ref() == Some(&request.to)).and_then(|set| set.pointer("/spec/template"));
     let Some(good) = good else { return Ok(UndoPlan::NothingToGoBackTo) };
     Ok(UndoPlan::Patch(Box::new(patch(request, workload, template, &normalise(good)))))
 }

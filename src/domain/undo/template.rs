@@ -28,10 +28,7 @@ pub fn same_template(a: &Value, b: &Value) -> bool {
 
 /// The revision whose ReplicaSet carries this template. The newest number wins where two do.
 #[must_use]
-pub fn find_revision<'a>(
-    template: &Value,
-    replica_sets: impl IntoIterator<Item = &'a Value>,
-) -> Option<RevisionHash> {
+pub fn find_revision<'a>(template: &Value, replica_sets: impl IntoIterator<Item = &'a Value>) -> Option<RevisionHash> {
     let wanted = normalise(template);
     replica_sets
         .into_iter()

@@ -57,19 +57,9 @@ impl Batcher {
         Self { jobs }
     }
 
-    pub(super) async fn read(
-        &self,
-        measure: Measure,
-        pods: Arc<BTreeSet<PodName>>,
-        grid: Grid,
-    ) -> Reading<Measured> {
+    pub(super) async fn read(&self, measure: Measure, pods: Arc<BTreeSet<PodName>>, grid: Grid) -> Reading<Measured> {
         let (reply, answer) = oneshot::channel();
-        let job = Job {
-            measure,
-            pods,
-            grid,
-            reply,
-        };
+        let job = Job { measure, pods, grid, reply };
         let stopped = || Reading::Errored("the reader of metrics stopped".to_owned());
         if self.jobs.send(job).await.is_err() {
             return stopped();
@@ -83,37 +73,19 @@ type Key = (String, i64, u32);
 
 fn add(groups: &mut BTreeMap<Key, Vec<Job>>, job: Job) {
     let span = u32::try_from((job.grid.end - job.grid.start) / 300).unwrap_or(u32::MAX);
-    let key = (
-        job.measure.key(),
-        job.grid.step,
-        span.checked_ilog2().unwrap_or(0),
-    );
+    let key = (job.measure.key(), job.grid.step, span.checked_ilog2().unwrap_or(0));
     groups.entry(key).or_default().push(job);
 }
 
 async fn answer(http: Arc<Http>, chunk: usize, jobs: Vec<Job>) {
     let Some(first) = jobs.first() else { return };
     let (measure, step) = (first.measure.clone(), first.grid.step);
-    let start = jobs
-        .iter()
-        .map(|job| job.grid.start)
-        .min()
-        .unwrap_or(first.grid.start);
-    let end = jobs
-        .iter()
-        .map(|job| job.grid.end)
-        .max()
-        .unwrap_or(first.grid.end);
+    let start = jobs.iter().map(|job| job.grid.start).min().unwrap_or(first.grid.start);
+    let end = jobs.iter().map(|job| job.grid.end).max().unwrap_or(first.grid.end);
     let all: BTreeSet<&PodName> = jobs.iter().flat_map(|job| job.pods.iter()).collect();
     let pods: Vec<PodName> = all.into_iter().cloned().collect();
-    let size = if matches!(measure, Measure::Histogram { .. }) {
-        chunk.div_ceil(BUCKETS)
-    } else {
-        chunk
-    };
-    let asks = pods
-        .chunks(size.max(1))
-        .map(|pods| ask(&http, &measure, pods, start, end, step));
+    let size = if matches!(measure, Measure::Histogram { .. }) { chunk.div_ceil(BUCKETS) } else { chunk };
+    let asks = pods.chunks(size.max(1)).map(|pods| ask(&http, &measure, pods, start, end, step));
     let mut table = Table::default();
     for part in futures::future::join_all(asks).await {
         table.extend(part);
@@ -125,20 +97,10 @@ async fn answer(http: Arc<Http>, chunk: usize, jobs: Vec<Job>) {
     }
 }
 
-async fn ask(
-    http: &Http,
-    measure: &Measure,
-    pods: &[PodName],
-    start: i64,
-    end: i64,
-    step: i64,
-) -> Table {
+async fn ask(http: &Http, measure: &Measure, pods: &[PodName], start: i64, end: i64, step: i64) -> Table {
     let query = Query::new(measure, pods);
     let answer = http.range(query.as_str(), start, end, step).await;
-    match answer
-        .map_err(|error| error.to_string())
-        .and_then(|body| decode::table(&body, measure, pods))
-    {
+    match answer.map_err(|error| error.to_string()).and_then(|body| decode::table(&body, measure, pods)) {
         Ok(table) => table,
         Err(text) => Table::failed(pods, &text),
     }

@@ -16,9 +16,7 @@ use crate::domain::assess::{Measured, MissingReason, Reading};
 use crate::domain::evidence::number::to_count;
 use crate::domain::evidence::{Counters, GaugePoint};
 use crate::domain::rollout::PodName;
-use crate::domain::signal::{
-    Measure, PART_AT, PART_BAD, PART_BUCKET, PART_TOTAL, PART_VALUE, Unit,
-};
+use crate::domain::signal::{Measure, PART_AT, PART_BAD, PART_BUCKET, PART_TOTAL, PART_VALUE, Unit};
 
 #[derive(Deserialize)]
 struct Matrix {
@@ -66,9 +64,7 @@ impl<'de> Deserialize<'de> for Number {
                 f.write_str("a number as text")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Number, E> {
-                text.parse()
-                    .map(Number)
-                    .map_err(|_| E::custom("not a number"))
+                text.parse().map(Number).map_err(|_| E::custom("not a number"))
             }
         }
         deserializer.deserialize_str(Text)
@@ -108,8 +104,8 @@ pub(super) struct Table {
 
 /// Reads the `data` of a range query.
 pub(super) fn table(body: &[u8], measure: &Measure, pods: &[PodName]) -> Result<Table, String> {
-    let matrix: Matrix = serde_json::from_slice(body)
-        .map_err(|_| "the answer holds no series of numbers".to_owned())?;
+    let matrix: Matrix =
+        serde_json::from_slice(body).map_err(|_| "the answer holds no series of numbers".to_owned())?;
     if matrix.kind != "matrix" {
         return Err("the answer is not a matrix".to_owned());
     }
@@ -122,21 +118,15 @@ pub(super) fn table(body: &[u8], measure: &Measure, pods: &[PodName]) -> Result<
         }
     }
     let rows = parts.into_iter().map(|(pod, parts)| {
-        let rows = parts
-            .rows(&pod, measure)
-            .map_err(|fault| Arc::from(format!("pod {}: {fault}", pod.name)));
+        let rows = parts.rows(&pod, measure).map_err(|fault| Arc::from(format!("pod {}: {fault}", pod.name)));
         (pod, rows)
     });
-    Ok(Table {
-        pods: rows.collect(),
-    })
+    Ok(Table { pods: rows.collect() })
 }
 
 impl Parts {
     fn add(&mut self, series: Series) {
-        let Labels {
-            container, le, dg, ..
-        } = series.metric;
+        let Labels { container, le, dg, .. } = series.metric;
         let part = match dg.as_str() {
             PART_BAD => Part::Bad,
             PART_TOTAL => Part::Total,
@@ -146,14 +136,12 @@ impl Parts {
             _ => return self.fault = Some("a series without the label dg".to_owned()),
         };
         if series.histograms.is_some() {
-            return self.fault = Some(
-                "native histograms are not supported; name the classic _bucket series".to_owned(),
-            );
+            return self.fault =
+                Some("native histograms are not supported; name the classic _bucket series".to_owned());
         }
         let label = if part == Part::Bucket { le } else { container };
         if self.series.insert((part, label), series.values).is_some() {
-            self.fault =
-                Some("several series for the same namespace, pod, container and le".to_owned());
+            self.fault = Some("several series for the same namespace, pod, container and le".to_owned());
         }
     }
 
@@ -172,17 +160,12 @@ impl Parts {
     }
 
     fn points(&self, part: Part, label: &str) -> &[Point] {
-        self.series
-            .get(&(part, label.to_owned()))
-            .map_or(&[], Vec::as_slice)
+        self.series.get(&(part, label.to_owned())).map_or(&[], Vec::as_slice)
     }
 
     /// The first column is the total; without it the pod is missing. An absent part is 0.
     fn counters(&self, columns: &[&[Point]], bounds: Vec<f64>) -> Result<Rows, String> {
-        let mut rows = Rows {
-            bounds,
-            ..Rows::default()
-        };
+        let mut rows = Rows { bounds, ..Rows::default() };
         let mut at = Cursor::new(self.points(Part::At, ""));
         let (Some(total), parts) = (columns.first(), columns.get(1..).unwrap_or_default()) else {
             return Ok(rows);
@@ -208,13 +191,8 @@ impl Parts {
             if *part != Part::Bucket {
                 continue;
             }
-            let bound: f64 = le
-                .parse()
-                .map_err(|_| "a bucket whose le is not a number".to_owned())?;
-            if bound.is_nan()
-                || bound == f64::NEG_INFINITY
-                || (bound.is_infinite() && !total.is_empty())
-            {
+            let bound: f64 = le.parse().map_err(|_| "a bucket whose le is not a number".to_owned())?;
+            if bound.is_nan() || bound == f64::NEG_INFINITY || (bound.is_infinite() && !total.is_empty()) {
                 return Err("a bucket whose le cannot be used".to_owned());
             }
             if bound.is_infinite() {
@@ -225,15 +203,10 @@ impl Parts {
         }
         finite.sort_by(|a, b| a.0.total_cmp(&b.0));
         // `1` and `1.0` are the same boundary, written by different versions of a library.
-        if finite
-            .windows(2)
-            .any(|pair| matches!(pair, [a, b] if a.0 >= b.0))
-        {
+        if finite.windows(2).any(|pair| matches!(pair, [a, b] if a.0 >= b.0)) {
             return Err("several series for the same le".to_owned());
         }
-        let columns: Vec<&[Point]> = std::iter::once(total)
-            .chain(finite.iter().map(|(_, points)| *points))
-            .collect();
+        let columns: Vec<&[Point]> = std::iter::once(total).chain(finite.iter().map(|(_, points)| *points)).collect();
         self.counters(&columns, finite.iter().map(|(bound, _)| *bound).collect())
     }
 
@@ -252,12 +225,8 @@ impl Parts {
                 if !value.is_finite() {
                     return Err(format!("a gauge is {value}"));
                 }
-                let point = GaugePoint {
-                    pod: pod.clone(),
-                    container: name.clone(),
-                    sampled: time(sampled)?,
-                    value: *value,
-                };
+                let point =
+                    GaugePoint { pod: pod.clone(), container: name.clone(), sampled: time(sampled)?, value: *value };
                 rows.gauges.push((time(*grid)?, point));
             }
         }
@@ -288,8 +257,7 @@ impl<'a> Cursor<'a> {
 }
 
 fn count(value: f64) -> Result<u64, String> {
-    to_count(value)
-        .ok_or_else(|| format!("a counter is {value}, which is not a whole number from 0 to 2^53"))
+    to_count(value).ok_or_else(|| format!("a counter is {value}, which is not a whole number from 0 to 2^53"))
 }
 
 fn time(seconds: f64) -> Result<Timestamp, String> {
@@ -303,12 +271,7 @@ impl Table {
     /// The same error for every pod.
     pub(super) fn failed(pods: &[PodName], text: &str) -> Self {
         let text: Arc<str> = text.into();
-        Self {
-            pods: pods
-                .iter()
-                .map(|pod| (pod.clone(), Err(text.clone())))
-                .collect(),
-        }
+        Self { pods: pods.iter().map(|pod| (pod.clone(), Err(text.clone()))).collect() }
     }
 
     pub(super) fn extend(&mut self, other: Self) {
@@ -333,9 +296,7 @@ impl Table {
         let asked = |at: &Timestamp| (start..=end).contains(&at.as_second());
         match measure {
             Measure::Gauge { .. } => {
-                let points = found
-                    .iter()
-                    .flat_map(|(_, rows)| rows.gauges.iter().filter(|point| asked(&point.0)));
+                let points = found.iter().flat_map(|(_, rows)| rows.gauges.iter().filter(|point| asked(&point.0)));
                 let points: Vec<GaugePoint> = points.map(|point| point.1.clone()).collect();
                 if points.is_empty() {
                     Reading::Missing(MissingReason::NoSeries)
@@ -356,15 +317,8 @@ impl Table {
 }
 
 /// Counters of several pods on common boundaries; a boundary that a pod lacks takes the count of the next lower one.
-fn gather(
-    measure: &Measure,
-    found: &[(&PodName, &Rows)],
-    asked: impl Fn(&Timestamp) -> bool,
-) -> Counters {
-    let mut bounds: Vec<f64> = found
-        .iter()
-        .flat_map(|(_, rows)| rows.bounds.iter().copied())
-        .collect();
+fn gather(measure: &Measure, found: &[(&PodName, &Rows)], asked: impl Fn(&Timestamp) -> bool) -> Counters {
+    let mut bounds: Vec<f64> = found.iter().flat_map(|(_, rows)| rows.bounds.iter().copied()).collect();
     bounds.sort_by(f64::total_cmp);
     bounds.dedup_by(|a, b| a.total_cmp(b).is_eq());
     let ratio = matches!(measure, Measure::Ratio { .. });
@@ -374,11 +328,8 @@ fn gather(
     for (pod, rows) in found {
         let own = 1 + if ratio { 1 } else { rows.bounds.len() };
         // For each common boundary the pod's own column.
-        let columns: Vec<usize> = counters
-            .bounds
-            .iter()
-            .map(|bound| rows.bounds.iter().take_while(|own| *own <= bound).count())
-            .collect();
+        let columns: Vec<usize> =
+            counters.bounds.iter().map(|bound| rows.bounds.iter().take_while(|own| *own <= bound).count()).collect();
         for ((at, sampled), values) in rows.times.iter().zip(rows.values.chunks_exact(own)) {
             if !asked(at) {
                 continue;
@@ -388,13 +339,13 @@ fn gather(
                 row.extend_from_slice(values);
             } else {
                 row.extend(values.first());
-                row.extend(columns.iter().map(|column| {
-                    if *column == 0 {
-                        0
-                    } else {
-                        values.get(*column).copied().unwrap_or(0)
-                    }
-                }));
+                row.extend(
+                    columns.iter().map(
+                        |column| {
+                            if *column == 0 { 0 } else { values.get(*column).copied().unwrap_or(0) }
+                        },
+                    ),
+                );
             }
             counters.push(pod, *at, *sampled, &row);
         }

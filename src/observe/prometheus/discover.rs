@@ -30,24 +30,14 @@ pub(super) struct Discovery {
 
 impl Discovery {
     pub(super) fn new(http: Arc<Http>) -> Self {
-        Self {
-            http,
-            known: Mutex::default(),
-        }
+        Self { http, known: Mutex::default() }
     }
 
-    pub(super) async fn resolve(
-        &self,
-        lives: &[PodLife],
-        grid: &Grid,
-    ) -> Result<Resolved, SourceError> {
+    pub(super) async fn resolve(&self, lives: &[PodLife], grid: &Grid) -> Result<Resolved, SourceError> {
         let mut pods = Vec::new();
         for side in [Side::New, Side::Old] {
-            let mut of_side: Vec<&PodName> = lives
-                .iter()
-                .filter(|life| life.side == Some(side))
-                .map(|life| &life.pod)
-                .collect();
+            let mut of_side: Vec<&PodName> =
+                lives.iter().filter(|life| life.side == Some(side)).map(|life| &life.pod).collect();
             of_side.sort();
             pods.extend(of_side.into_iter().take(PODS).cloned());
         }
@@ -59,12 +49,9 @@ impl Discovery {
         {
             return Ok(resolved.clone());
         }
-        let body = self
-            .http
-            .series(&discovery_selector(&pods), grid.start, grid.end)
-            .await?;
-        let series: Vec<LabelSet> = serde_json::from_slice(&body)
-            .map_err(|_| SourceError::NotPrometheus("it lists no series".to_owned()))?;
+        let body = self.http.series(&discovery_selector(&pods), grid.start, grid.end).await?;
+        let series: Vec<LabelSet> =
+            serde_json::from_slice(&body).map_err(|_| SourceError::NotPrometheus("it lists no series".to_owned()))?;
         let resolved = resolve_http_generic(&series);
         let mut known = self.known.lock().await;
         if known.len() >= REMEMBERED {

@@ -86,37 +86,21 @@ struct Envelope<'a> {
 }
 
 impl Http {
-    pub(super) fn new(
-        config: &SourceConfig,
-        observer: Arc<dyn QueryObserver>,
-    ) -> Result<Self, SourceError> {
+    pub(super) fn new(config: &SourceConfig, observer: Arc<dyn QueryObserver>) -> Result<Self, SourceError> {
         let url = url::Url::parse(&config.url).map_err(|_| SourceError::Config("the url"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(SourceError::Config("the url"));
         }
         let client = build(config, url.scheme() == "https")?;
-        let client =
-            Client::from(client, &config.url).map_err(|_| SourceError::Config("the url"))?;
+        let client = Client::from(client, &config.url).map_err(|_| SourceError::Config("the url"))?;
         let permits = Semaphore::new(config.concurrency.max(1));
-        Ok(Self {
-            client,
-            limit: config.body_limit,
-            permits,
-            observer,
-        })
+        Ok(Self { client, limit: config.body_limit, permits, observer })
     }
 
     /// A range query; returns the `data` of the answer as JSON.
-    pub(super) async fn range(
-        &self,
-        query: &str,
-        start: i64,
-        end: i64,
-        step: i64,
-    ) -> Result<Vec<u8>, SourceError> {
+    pub(super) async fn range(&self, query: &str, start: i64, end: i64, step: i64) -> Result<Vec<u8>, SourceError> {
         let step = f64::from(i32::try_from(step).unwrap_or(i32::MAX));
-        self.ask(self.client.query_range(query, start, end, step).post_raw())
-            .await
+        self.ask(self.client.query_range(query, start, end, step).post_raw()).await
     }
 
     /// The label sets of series; `selector` is rendered by the domain.
@@ -129,11 +113,8 @@ impl Http {
         use crate::domain::signal::Operator;
         let mut ours = prometheus_http_query::Selector::new();
         // The client library does not escape values.
-        let escaped: Vec<String> = selector
-            .matchers()
-            .iter()
-            .map(|m| m.value.replace('\\', "\\\\").replace('"', "\\\""))
-            .collect();
+        let escaped: Vec<String> =
+            selector.matchers().iter().map(|m| m.value.replace('\\', "\\\\").replace('"', "\\\"")).collect();
         for (matcher, value) in selector.matchers().iter().zip(&escaped) {
             ours = match matcher.operator {
                 Operator::Equal => ours.eq(&matcher.label, value),
@@ -142,34 +123,23 @@ impl Http {
                 Operator::NotMatches => ours.regex_ne(&matcher.label, value),
             };
         }
-        let builder = self
-            .client
-            .series([&ours])
-            .map_err(|_| SourceError::Config("the selector"))?;
+        let builder = self.client.series([&ours]).map_err(|_| SourceError::Config("the selector"))?;
         self.ask(builder.start(start).end(end).get_raw()).await
     }
 
     pub(super) async fn probe(&self) -> Result<Duration, SourceError> {
         let start = Instant::now();
-        self.ask(self.client.query("vector(1)").post_raw())
-            .await
-            .map(|_| start.elapsed())
+        self.ask(self.client.query("vector(1)").post_raw()).await.map(|_| start.elapsed())
     }
 
     async fn ask(
         &self,
         request: impl Future<Output = Result<reqwest::Response, QueryError>>,
     ) -> Result<Vec<u8>, SourceError> {
-        let _permit = self
-            .permits
-            .acquire()
-            .await
-            .map_err(|_| SourceError::Unreachable("shutting down".to_owned()))?;
+        let _permit = self.permits.acquire().await.map_err(|_| SourceError::Unreachable("shutting down".to_owned()))?;
         let start = Instant::now();
         let answer = self.answer(request).await;
-        let outcome = answer
-            .as_ref()
-            .map_or_else(SourceError::category, |_| "success");
+        let outcome = answer.as_ref().map_or_else(SourceError::category, |_| "success");
         self.observer.queried(outcome, start.elapsed());
         answer
     }
@@ -189,29 +159,19 @@ impl Http {
         }
         let parsed: Result<Envelope<'_>, _> = serde_json::from_slice(&body);
         if !status.is_success() {
-            let text = parsed
-                .ok()
-                .and_then(|envelope| envelope.error)
-                .unwrap_or_else(|| "no explanation".to_owned());
-            return Err(SourceError::Refused {
-                status: status.as_u16(),
-                text: short(&text),
-            });
+            let text = parsed.ok().and_then(|envelope| envelope.error).unwrap_or_else(|| "no explanation".to_owned());
+            return Err(SourceError::Refused { status: status.as_u16(), text: short(&text) });
         }
-        let envelope =
-            parsed.map_err(|_| SourceError::NotPrometheus("it is not its json".to_owned()))?;
+        let envelope = parsed.map_err(|_| SourceError::NotPrometheus("it is not its json".to_owned()))?;
         if let Some(warnings) = envelope.warnings.filter(|warnings| !warnings.is_empty()) {
             return Err(SourceError::Warnings(short(&warnings.join("; "))));
         }
         match (envelope.status.as_str(), envelope.data) {
             ("success", Some(data)) => Ok(data.get().as_bytes().to_vec()),
-            ("error", _) => Err(SourceError::Refused {
-                status: status.as_u16(),
-                text: short(&envelope.error.unwrap_or_default()),
-            }),
-            _ => Err(SourceError::NotPrometheus(
-                "it has no status or no data".to_owned(),
-            )),
+            ("error", _) => {
+                Err(SourceError::Refused { status: status.as_u16(), text: short(&envelope.error.unwrap_or_default()) })
+            }
+            _ => Err(SourceError::NotPrometheus("it has no status or no data".to_owned())),
         }
     }
 }
@@ -219,8 +179,7 @@ impl Http {
 fn build(config: &SourceConfig, tls: bool) -> Result<reqwest::Client, SourceError> {
     let mut headers = HeaderMap::new();
     let mut add = |name: HeaderName, value: &str| {
-        let mut value =
-            HeaderValue::from_str(value).map_err(|_| SourceError::Config("a header's value"))?;
+        let mut value = HeaderValue::from_str(value).map_err(|_| SourceError::Config("a header's value"))?;
         value.set_sensitive(true);
         headers.append(name, value);
         Ok(())
@@ -229,13 +188,12 @@ fn build(config: &SourceConfig, tls: bool) -> Result<reqwest::Client, SourceErro
         add(AUTHORIZATION, &format!("Bearer {}", token.expose_secret()))?;
     }
     for (name, value) in &config.headers {
-        let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| SourceError::Config("a header's name"))?;
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| SourceError::Config("a header's name"))?;
         add(name, value.expose_secret())?;
     }
     let pem = config.ca_pem.as_deref().unwrap_or_default();
-    let certificates = reqwest::Certificate::from_pem_bundle(pem)
-        .map_err(|_| SourceError::Config("the ca certificate"))?;
+    let certificates =
+        reqwest::Certificate::from_pem_bundle(pem).map_err(|_| SourceError::Config("the ca certificate"))?;
     if config.ca_pem.is_some() && certificates.is_empty() {
         return Err(SourceError::Config("the ca certificate"));
     }
@@ -264,10 +222,7 @@ fn build(config: &SourceConfig, tls: bool) -> Result<reqwest::Client, SourceErro
         return Ok(client);
     }
     // With a CA of the class, over plain HTTP, and where the system has no CAs at all.
-    builder()
-        .tls_certs_only(certificates)
-        .build()
-        .map_err(|_| SourceError::Config("the tls settings"))
+    builder().tls_certs_only(certificates).build().map_err(|_| SourceError::Config("the tls settings"))
 }
 
 fn sending(error: &QueryError) -> SourceError {
@@ -296,8 +251,5 @@ fn transport(error: &reqwest::Error) -> SourceError {
 }
 
 fn short(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_TEXT)
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_TEXT).collect()
 }

@@ -32,7 +32,7 @@ pub use http::SourceError;
 /// Distance of grid times where the guard leaves it to us.
 const AUTO_RESOLUTION: Duration = Duration::from_secs(5);
 /// What lies further back is not read again: after a long time without requests, or without an operator, the rest counts.
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// Where metrics come from.
 #[derive(Debug, Clone)]
@@ -109,21 +109,11 @@ impl PrometheusSource {
     ///
     /// # Errors
     /// If the URL, a header or a certificate cannot be used.
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "the credentials end with the call"
-    )]
-    pub fn new(
-        config: SourceConfig,
-        observer: Arc<dyn QueryObserver>,
-    ) -> Result<Self, SourceError> {
+    #[allow(clippy::needless_pass_by_value, reason = "the credentials end with the call")]
+    pub fn new(config: SourceConfig, observer: Arc<dyn QueryObserver>) -> Result<Self, SourceError> {
         let http = Arc::new(Http::new(&config, observer)?);
         let batcher = Batcher::start(http.clone(), config.chunk.max(1), config.collect);
-        Ok(Self {
-            discovery: Discovery::new(http.clone()),
-            http,
-            batcher,
-        })
+        Ok(Self { discovery: Discovery::new(http.clone()), http, batcher })
     }
 
     /// Asks a trivial question.
@@ -136,30 +126,18 @@ impl PrometheusSource {
 
     /// Reads every signal; what fails is an entry of the answer.
     pub async fn read(&self, request: ReadRequest) -> MetricReadings {
-        let pods: Arc<BTreeSet<PodName>> = Arc::new(
-            request
-                .lives
-                .iter()
-                .filter(|life| life.side.is_some())
-                .map(|life| life.pod.clone())
-                .collect(),
-        );
+        let pods: Arc<BTreeSet<PodName>> =
+            Arc::new(request.lives.iter().filter(|life| life.side.is_some()).map(|life| life.pod.clone()).collect());
         let grid = grid(&request);
         let mut wanted = Vec::new();
         for signal in &request.signals {
             match signal.measure() {
-                Some(measure) => wanted.extend(
-                    signal
-                        .full_names()
-                        .into_iter()
-                        .map(|name| (name, Reading::Value(measure.clone()))),
-                ),
+                Some(measure) => {
+                    wanted.extend(signal.full_names().into_iter().map(|name| (name, Reading::Value(measure.clone()))))
+                }
                 None if pods.is_empty() => {
                     wanted.extend(
-                        signal
-                            .full_names()
-                            .into_iter()
-                            .map(|name| (name, Reading::Missing(MissingReason::NoPods))),
+                        signal.full_names().into_iter().map(|name| (name, Reading::Missing(MissingReason::NoPods))),
                     );
                 }
                 None => {
@@ -171,12 +149,8 @@ impl PrometheusSource {
                 }
             }
         }
-        let reads = wanted
-            .into_iter()
-            .map(|(name, measure)| self.read_one(name, measure, pods.clone(), grid));
-        MetricReadings {
-            signals: futures::future::join_all(reads).await,
-        }
+        let reads = wanted.into_iter().map(|(name, measure)| self.read_one(name, measure, pods.clone(), grid));
+        MetricReadings { signals: futures::future::join_all(reads).await }
     }
 
     async fn read_one(
@@ -193,12 +167,7 @@ impl PrometheusSource {
             Reading::Missing(reason) => Reading::Missing(reason),
             Reading::Errored(text) => Reading::Errored(text),
         };
-        SignalReading {
-            term: Term::of(&name),
-            name,
-            query,
-            reading,
-        }
+        SignalReading { term: Term::of(&name), name, query, reading }
     }
 }
 

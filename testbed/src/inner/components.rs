@@ -82,11 +82,7 @@ pub fn all(dir: &Path) -> Vec<Component> {
 /// When the work folder cannot be written.
 pub fn configure(dir: &Path, scrape_interval: &str) -> Result<()> {
     let token = new_token()?;
-    let cgroup = dir
-        .file_name()
-        .context("the work folder has no name")?
-        .to_string_lossy()
-        .into_owned();
+    let cgroup = dir.file_name().context("the work folder has no name")?.to_string_lossy().into_owned();
     let fill = |template: &str| {
         template
             .replace("@DIR@", &dir.to_string_lossy())
@@ -96,74 +92,39 @@ pub fn configure(dir: &Path, scrape_interval: &str) -> Result<()> {
             .replace("@TOKEN@", &token)
     };
     let files = [
-        (
-            "containerd.toml",
-            include_str!("../../templates/containerd.toml"),
-        ),
-        (
-            "cni/10-bridge.conflist",
-            include_str!("../../templates/cni.conflist"),
-        ),
+        ("containerd.toml", include_str!("../../templates/containerd.toml")),
+        ("cni/10-bridge.conflist", include_str!("../../templates/cni.conflist")),
         ("kubelet.yaml", include_str!("../../templates/kubelet.yaml")),
-        (
-            "kube-proxy.yaml",
-            include_str!("../../templates/kube-proxy.yaml"),
-        ),
+        ("kube-proxy.yaml", include_str!("../../templates/kube-proxy.yaml")),
         ("Corefile", include_str!("../../templates/Corefile")),
-        (
-            "kubeconfig",
-            include_str!("../../templates/kubeconfig.yaml"),
-        ),
-        (
-            "prometheus.yaml",
-            include_str!("../../templates/prometheus.yaml"),
-        ),
-        (
-            "services.yaml",
-            include_str!("../../templates/services.yaml"),
-        ),
-        (
-            "kwok-stages.yaml",
-            include_str!("../../templates/kwok-stages.yaml"),
-        ),
+        ("kubeconfig", include_str!("../../templates/kubeconfig.yaml")),
+        ("prometheus.yaml", include_str!("../../templates/prometheus.yaml")),
+        ("services.yaml", include_str!("../../templates/services.yaml")),
+        ("kwok-stages.yaml", include_str!("../../templates/kwok-stages.yaml")),
     ];
     for (name, template) in files {
-        fs::write(dir.join(name), fill(template))
-            .with_context(|| format!("cannot write {name}"))?;
+        fs::write(dir.join(name), fill(template)).with_context(|| format!("cannot write {name}"))?;
     }
-    fs::write(
-        dir.join("pki/tokens.csv"),
-        format!("{token},admin,admin,\"system:masters\"\n"),
-    )?;
+    fs::write(dir.join("pki/tokens.csv"), format!("{token},admin,admin,\"system:masters\"\n"))?;
     service_account_keys(&dir.join("pki"))
 }
 
 fn new_token() -> Result<String> {
     let mut bytes = [0_u8; 16];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| anyhow!("the machine gives no random numbers"))?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow!("the machine gives no random numbers"))?;
     Ok(hex::encode(bytes))
 }
 
 /// The keys that sign and check the tokens of service accounts.
 fn service_account_keys(pki: &Path) -> Result<()> {
-    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
-        .map_err(|_| anyhow!("cannot make a key"))?;
-    let private = key
-        .to_pkcs8v1()
-        .map_err(|_| anyhow!("cannot write a key"))?;
-    let public: PublicKeyX509Der = key
-        .public_key()
-        .as_der()
-        .map_err(|_| anyhow!("cannot write a key"))?;
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| anyhow!("cannot make a key"))?;
+    let private = key.to_pkcs8v1().map_err(|_| anyhow!("cannot write a key"))?;
+    let public: PublicKeyX509Der = key.public_key().as_der().map_err(|_| anyhow!("cannot write a key"))?;
     fs::write(pki.join("sa.key"), pem("PRIVATE KEY", private.as_ref()))?;
     fs::write(pki.join("sa.pub"), pem("PUBLIC KEY", public.as_ref()))?;
     Ok(())
 }
 
 fn pem(kind: &str, der: &[u8]) -> String {
-    format!(
-        "-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n",
-        STANDARD.encode(der)
-    )
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der))
 }

@@ -29,8 +29,7 @@ spec:
 /// # Errors
 /// When the socket cannot be made.
 pub async fn serve(fleet: Fleet) -> Result<()> {
-    let listener =
-        UnixListener::bind(fleet.dir().join(SOCKET)).context("cannot make the control socket")?;
+    let listener = UnixListener::bind(fleet.dir().join(SOCKET)).context("cannot make the control socket")?;
     loop {
         let (stream, _) = listener.accept().await?;
         let fleet = fleet.clone();
@@ -44,11 +43,7 @@ pub async fn serve(fleet: Fleet) -> Result<()> {
 
 async fn answer(stream: UnixStream, fleet: &Fleet) -> Result<()> {
     let (read, mut write) = stream.into_split();
-    let line = BufReader::new(read)
-        .lines()
-        .next_line()
-        .await?
-        .unwrap_or_default();
+    let line = BufReader::new(read).lines().next_line().await?.unwrap_or_default();
     let reply = match obey(&line, fleet).await {
         Ok(()) => "ok\n".to_owned(),
         Err(error) => format!("error: {}\n", format!("{error:#}").replace('\n', " ")),
@@ -82,9 +77,7 @@ async fn start(fleet: &Fleet, name: &str) -> Result<()> {
 
 /// Makes the nodes and starts kwok, which calls them ready.
 async fn kwok(fleet: &Fleet, nodes: &str) -> Result<()> {
-    let nodes: u32 = nodes
-        .parse()
-        .context("the number of nodes is not a number")?;
+    let nodes: u32 = nodes.parse().context("the number of nodes is not a number")?;
     if nodes == 0 || nodes > 1000 {
         bail!("between 1 and 1000 nodes, not {nodes}");
     }
@@ -98,14 +91,7 @@ async fn kwok(fleet: &Fleet, nodes: &str) -> Result<()> {
     if !fleet.runs("kwok") {
         fleet.start("kwok")?;
     }
-    let wait = [
-        "wait",
-        "--for=condition=Ready",
-        "node",
-        "-l",
-        "type=kwok",
-        "--timeout=60s",
-    ];
+    let wait = ["wait", "--for=condition=Ready", "node", "-l", "type=kwok", "--timeout=60s"];
     startup::kubectl(fleet.dir(), &wait).await.map(|_| ())
 }
 

@@ -42,17 +42,8 @@ pub struct Fleet {
 impl Fleet {
     /// Nothing is started yet.
     #[must_use]
-    pub fn new(
-        dir: &Path,
-        components: Vec<Component>,
-        deaths: mpsc::UnboundedSender<Death>,
-    ) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            components: Arc::new(components),
-            running: Arc::default(),
-            deaths,
-        }
+    pub fn new(dir: &Path, components: Vec<Component>, deaths: mpsc::UnboundedSender<Death>) -> Self {
+        Self { dir: dir.to_owned(), components: Arc::new(components), running: Arc::default(), deaths }
     }
 
     /// The cluster's work folder.
@@ -68,10 +59,7 @@ impl Fleet {
     }
 
     fn component(&self, name: &str) -> Result<&Component> {
-        let found = self
-            .components
-            .iter()
-            .find(|component| component.name == name);
+        let found = self.components.iter().find(|component| component.name == name);
         found.with_context(|| format!("there is no component {name}"))
     }
 
@@ -94,10 +82,7 @@ impl Fleet {
         if self.runs(name) {
             bail!("{name} runs already");
         }
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log(name))?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log(name))?;
         let child = Command::new(&component.program)
             .args(&component.arguments)
             .current_dir(&self.dir)
@@ -110,8 +95,7 @@ impl Fleet {
             .with_context(|| format!("cannot start {name}"))?;
         let (stop, stopped) = oneshot::channel();
         let ended = tokio::spawn(watch(component.name, child, stopped, self.clone()));
-        self.running()
-            .insert(component.name, Running { stop, ended });
+        self.running().insert(component.name, Running { stop, ended });
         Ok(())
     }
 
@@ -121,15 +105,10 @@ impl Fleet {
     /// When it does not run.
     pub async fn stop(&self, name: &str) -> Result<()> {
         let component = self.component(name)?.name;
-        let Some(running) = self.running().remove(component) else {
-            bail!("{name} does not run")
-        };
+        let Some(running) = self.running().remove(component) else { bail!("{name} does not run") };
         // A closed channel means that it has just ended by itself, which its watcher reports.
         let _ = running.stop.send(());
-        running
-            .ended
-            .await
-            .with_context(|| format!("cannot wait for {name}"))
+        running.ended.await.with_context(|| format!("cannot wait for {name}"))
     }
 }
 
@@ -157,10 +136,7 @@ async fn terminate(name: &str, child: &mut Child) {
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
-    if tokio::time::timeout(grace(name), child.wait())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(grace(name), child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
 }
@@ -171,9 +147,5 @@ pub fn last_lines(file: &Path, count: usize) -> Vec<String> {
     let bytes = std::fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    lines
-        .iter()
-        .skip(lines.len().saturating_sub(count))
-        .map(|line| (*line).to_owned())
-        .collect()
+    lines.iter().skip(lines.len().saturating_sub(count)).map(|line| (*line).to_owned()).collect()
 }

@@ -10,12 +10,7 @@ use anyhow::{Context, Result, bail};
 pub const NODE: &str = "10.244.0.1";
 
 /// Folders of the machine that two clusters would fight over; each cluster sees its own.
-const OWN_FOLDERS: [&str; 4] = [
-    "/run/containerd",
-    "/run/netns",
-    "/var/lib/cni",
-    "/var/log/containers",
-];
+const OWN_FOLDERS: [&str; 4] = ["/run/containerd", "/run/netns", "/var/lib/cni", "/var/log/containers"];
 
 /// What a kubelet insists on setting, under `/proc/sys`.
 const KERNEL_SETTINGS: [&str; 6] = [
@@ -46,8 +41,7 @@ pub fn prepare(dir: &Path) -> Result<()> {
         &["sysctl", "-qw", "net.ipv4.ip_forward=1"],
     ];
     steps.iter().try_for_each(|step| run(step))?;
-    run(&["iptables", "-t", "nat", "-L", "-n"])
-        .context("this kernel offers no address translation to iptables")?;
+    run(&["iptables", "-t", "nat", "-L", "-n"]).context("this kernel offers no address translation to iptables")?;
     protect_kernel_settings(dir)
 }
 
@@ -62,15 +56,11 @@ fn mounts(dir: &Path) -> Result<()> {
         run(&["mount", "-t", "tmpfs", "tmpfs", &containers])?;
     }
     let resolv = dir.join("resolv.conf");
-    let text = "nameserver 10.244.0.1\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
+    let text =
+        "nameserver 10.244.0.1\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
     fs::write(&resolv, text)?;
     if Path::new("/etc/resolv.conf").exists() {
-        run(&[
-            "mount",
-            "--bind",
-            &resolv.to_string_lossy(),
-            "/etc/resolv.conf",
-        ])?;
+        run(&["mount", "--bind", &resolv.to_string_lossy(), "/etc/resolv.conf"])?;
     }
     Ok(())
 }

@@ -28,14 +28,8 @@ pub async fn bring_up(fleet: &Fleet, images: &[std::path::PathBuf]) -> Result<()
     fleet.start("prometheus")?;
     let services = fleet.dir().join("services.yaml");
     let services = services.to_string_lossy();
-    kubectl(fleet.dir(), &["create", "-f", &services])
-        .await
-        .context("cannot create the services of the cluster")?;
-    tokio::try_join!(
-        node_ready(fleet),
-        listens("prometheus", "10.244.0.1:9090"),
-        default_account(fleet)
-    )?;
+    kubectl(fleet.dir(), &["create", "-f", &services]).await.context("cannot create the services of the cluster")?;
+    tokio::try_join!(node_ready(fleet), listens("prometheus", "10.244.0.1:9090"), default_account(fleet))?;
     Ok(())
 }
 
@@ -51,45 +45,28 @@ async fn control_plane(fleet: &Fleet) -> Result<()> {
 /// When it does not in time.
 pub async fn api_server_ready(fleet: &Fleet) -> Result<()> {
     listens("kube-apiserver", "10.244.0.1:6443").await?;
-    until("kube-apiserver", || async {
-        kubectl(fleet.dir(), &["get", "--raw=/readyz"])
-            .await
-            .map(|_| ())
-    })
-    .await
+    until("kube-apiserver", || async { kubectl(fleet.dir(), &["get", "--raw=/readyz"]).await.map(|_| ()) }).await
 }
 
 async fn node_ready(fleet: &Fleet) -> Result<()> {
     until("kubelet (node-1)", || async {
         let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
         let ready = kubectl(fleet.dir(), &["get", "node", "node-1", "-o", path]).await?;
-        if ready == "True" {
-            Ok(())
-        } else {
-            bail!("node-1 is not ready")
-        }
+        if ready == "True" { Ok(()) } else { bail!("node-1 is not ready") }
     })
     .await
 }
 
 /// Pods are refused before the controllers have made the namespace's account.
 async fn default_account(fleet: &Fleet) -> Result<()> {
-    until(
-        "kube-controller-manager (service account `default`)",
-        || async {
-            kubectl(fleet.dir(), &["get", "serviceaccount", "default"])
-                .await
-                .map(|_| ())
-        },
-    )
+    until("kube-controller-manager (service account `default`)", || async {
+        kubectl(fleet.dir(), &["get", "serviceaccount", "default"]).await.map(|_| ())
+    })
     .await
 }
 
 async fn images_ready(fleet: &Fleet, images: &[std::path::PathBuf]) -> Result<()> {
-    until("containerd", || async {
-        run(fleet.dir(), "ctr", &["version"]).await.map(|_| ())
-    })
-    .await?;
+    until("containerd", || async { run(fleet.dir(), "ctr", &["version"]).await.map(|_| ()) }).await?;
     for image in images {
         import(fleet.dir(), image).await?;
     }
@@ -102,14 +79,10 @@ async fn images_ready(fleet: &Fleet, images: &[std::path::PathBuf]) -> Result<()
 /// When containerd refuses it.
 pub async fn import(dir: &Path, image: &Path) -> Result<()> {
     let file = image.to_string_lossy();
-    run(
-        dir,
-        "ctr",
-        &["-n", "k8s.io", "images", "import", "--local", &file],
-    )
-    .await
-    .map(|_| ())
-    .with_context(|| format!("cannot import the image {file}"))
+    run(dir, "ctr", &["-n", "k8s.io", "images", "import", "--local", &file])
+        .await
+        .map(|_| ())
+        .with_context(|| format!("cannot import the image {file}"))
 }
 
 /// Waits until something listens.
@@ -117,10 +90,7 @@ pub async fn import(dir: &Path, image: &Path) -> Result<()> {
 /// # Errors
 /// When nothing does in time.
 pub async fn listens(name: &str, address: &str) -> Result<()> {
-    until(name, || async {
-        Ok(TcpStream::connect(address).await.map(|_| ())?)
-    })
-    .await
+    until(name, || async { Ok(TcpStream::connect(address).await.map(|_| ())?) }).await
 }
 
 async fn until<F: Future<Output = Result<()>>>(what: &str, check: impl Fn() -> F) -> Result<()> {
@@ -130,10 +100,7 @@ async fn until<F: Future<Output = Result<()>>>(what: &str, check: impl Fn() -> F
             return Ok(());
         };
         if started.elapsed() > PATIENCE {
-            bail!(
-                "{what} is not ready after {} s: {error:#}",
-                PATIENCE.as_secs()
-            );
+            bail!("{what} is not ready after {} s: {error:#}", PATIENCE.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -159,11 +126,7 @@ async fn run(dir: &Path, program: &str, arguments: &[&str]) -> Result<String> {
         .with_context(|| format!("{program} did not end within 60 s"))?
         .with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
-        bail!(
-            "{program} {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -37,26 +37,14 @@ pub async fn supervise(dir: &Path, command: &[String]) -> Result<u8> {
     }
 }
 
-async fn work(
-    fleet: &Fleet,
-    options: &Options,
-    command: &[String],
-    started: Instant,
-) -> Result<u8> {
+async fn work(fleet: &Fleet, options: &Options, command: &[String], started: Instant) -> Result<u8> {
     if let Err(error) = startup::bring_up(fleet, &options.images).await {
         eprintln!("testbed: the cluster did not come up: {error:#}");
-        let name = format!("{error:#}")
-            .split([' ', ':'])
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let name = format!("{error:#}").split([' ', ':']).next().unwrap_or_default().to_owned();
         show_log(fleet, &name);
         return Ok(FAILED);
     }
-    eprintln!(
-        "testbed: cluster ready after {:.1} s",
-        started.elapsed().as_secs_f32()
-    );
+    eprintln!("testbed: cluster ready after {:.1} s", started.elapsed().as_secs_f32());
     tokio::fs::write(fleet.dir().join("ready"), "").await?;
     let Some((program, arguments)) = command.split_first() else {
         return std::future::pending().await;
@@ -67,10 +55,7 @@ async fn work(
         .status()
         .await
         .with_context(|| format!("cannot start {program}"))?;
-    Ok(status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(FAILED))
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED))
 }
 
 /// What a command inside finds in its environment.
@@ -82,10 +67,7 @@ pub fn environment(dir: &Path) -> Vec<(&'static str, OsString)> {
     path.push(env::var_os("PATH").unwrap_or_default());
     vec![
         ("KUBECONFIG", dir.join("kubeconfig").into_os_string()),
-        (
-            "PROMETHEUS_URL",
-            format!("http://{}:9090", network::NODE).into(),
-        ),
+        ("PROMETHEUS_URL", format!("http://{}:9090", network::NODE).into()),
         ("TESTBED_DIR", dir.as_os_str().to_owned()),
         ("TESTBED_BIN", bin.into_os_string()),
         ("PATH", path),
@@ -93,10 +75,7 @@ pub fn environment(dir: &Path) -> Vec<(&'static str, OsString)> {
 }
 
 fn report(fleet: &Fleet, death: &Death) -> u8 {
-    eprintln!(
-        "testbed: {} ended unexpectedly ({})",
-        death.name, death.status
-    );
+    eprintln!("testbed: {} ended unexpectedly ({})", death.name, death.status);
     show_log(fleet, death.name);
     FAILED
 }

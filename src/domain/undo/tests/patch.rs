@@ -89,7 +89,8 @@ fn fields_that_only_the_good_template_has_are_named() {
 
 /// A pod template with parts that nobody expects.
 fn any_template() -> impl Strategy<Value = Value> {
-    let scalar = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), "[a-z]{0,4}".prop_map(Value::from)];
+    let scalar =
+        prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), "[a-z]{0,4}".prop_map(Value::from)];
     let tree = scalar.prop_recursive(3, 16, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),

@@ -37,12 +37,8 @@ type Shared = Arc<Mutex<Crowd>>;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let result = runtime
-        .context("cannot start")
-        .and_then(|runtime| runtime.block_on(serve(&options)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.context("cannot start").and_then(|runtime| runtime.block_on(serve(&options)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,10 +51,9 @@ fn main() -> ExitCode {
 async fn serve(options: &Options) -> Result<()> {
     let mut crowd = Crowd::default();
     if let Some(path) = &options.pods {
-        let text =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let lines: Vec<PodLine> = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is no list of pods", path.display()))?;
+        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let lines: Vec<PodLine> =
+            serde_json::from_slice(&text).with_context(|| format!("{} is no list of pods", path.display()))?;
         crowd.replace(lines, Instant::now());
     }
     let mut terminate = signal(SignalKind::terminate())?;

@@ -95,10 +95,7 @@ impl Crowd {
             let (ok, errors) = pod.counts(now);
             for (code, count) in [(200, ok), (500, errors)] {
                 let count = count.floor();
-                writeln!(
-                    out,
-                    "http_requests_total{{{labels},code=\"{code}\",method=\"GET\"}} {count}"
-                )?;
+                writeln!(out, "http_requests_total{{{labels},code=\"{code}\",method=\"GET\"}} {count}")?;
             }
         }
         writeln!(out, "# TYPE http_request_duration_seconds histogram")?;
@@ -120,18 +117,11 @@ impl Crowd {
 }
 
 fn labels(namespace: &str, pod: &str) -> String {
-    format!(
-        "namespace=\"{}\",pod=\"{}\"",
-        escaped(namespace),
-        escaped(pod)
-    )
+    format!("namespace=\"{}\",pod=\"{}\"", escaped(namespace), escaped(pod))
 }
 
 fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -149,23 +139,15 @@ mod tests {
     fn counters_advance_with_time_at_their_rates() {
         let start = Instant::now();
         let mut crowd = Crowd::default();
-        crowd.replace(
-            lines(r#"[{"namespace":"a","pod":"p","rate":10,"error_rate":0.25}]"#),
-            start,
-        );
+        crowd.replace(lines(r#"[{"namespace":"a","pod":"p","rate":10,"error_rate":0.25}]"#), start);
         let text = crowd.text(start + Duration::from_secs(100));
         let of = |code, count| {
-            format!(
-                "http_requests_total{{namespace=\"a\",pod=\"p\",code=\"{code}\",method=\"GET\"}} {count}\n"
-            )
+            format!("http_requests_total{{namespace=\"a\",pod=\"p\",code=\"{code}\",method=\"GET\"}} {count}\n")
         };
         assert!(text.contains(&of(200, 750)), "{text}");
         assert!(text.contains(&of(500, 250)), "{text}");
         assert!(text.contains("le=\"+Inf\"} 1000\n"), "{text}");
-        assert!(
-            text.contains("_count{namespace=\"a\",pod=\"p\"} 1000\n"),
-            "{text}"
-        );
+        assert!(text.contains("_count{namespace=\"a\",pod=\"p\"} 1000\n"), "{text}");
     }
 
     #[test]
@@ -174,19 +156,10 @@ mod tests {
         let mut crowd = Crowd::default();
         crowd.replace(lines(r#"[{"namespace":"a","pod":"p","rate":10}]"#), start);
         let later = start + Duration::from_secs(10);
-        crowd.replace(
-            lines(r#"[{"namespace":"a","pod":"p"},{"namespace":"a","pod":"q","rate":1}]"#),
-            later,
-        );
+        crowd.replace(lines(r#"[{"namespace":"a","pod":"p"},{"namespace":"a","pod":"q","rate":1}]"#), later);
         let text = crowd.text(later);
-        assert!(
-            text.contains("pod=\"p\",code=\"200\",method=\"GET\"} 100\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("pod=\"q\",code=\"200\",method=\"GET\"} 0\n"),
-            "{text}"
-        );
+        assert!(text.contains("pod=\"p\",code=\"200\",method=\"GET\"} 100\n"), "{text}");
+        assert!(text.contains("pod=\"q\",code=\"200\",method=\"GET\"} 0\n"), "{text}");
         crowd.replace(Vec::new(), later);
         assert_eq!(crowd.len(), 0);
         assert!(!crowd.text(later).contains("pod="));
@@ -205,8 +178,6 @@ mod tests {
             .collect();
         assert_eq!(counts.len(), BUCKETS.len() + 1);
         assert!(counts.is_sorted() && counts[0] > 0.0, "{counts:?}");
-        assert!(
-            serde_json::from_str::<Vec<PodLine>>(r#"[{"namespace":"a","pod":"p","x":1}]"#).is_err()
-        );
+        assert!(serde_json::from_str::<Vec<PodLine>>(r#"[{"namespace":"a","pod":"p","x":1}]"#).is_err());
     }
 }

@@ -9,23 +9,14 @@ impl Guard {
     /// A condition's status, reason and message.
     pub fn condition(&self, type_: &str) -> (&str, &str, &str) {
         let conditions = self.0["status"]["conditions"].as_array();
-        let found = conditions
-            .into_iter()
-            .flatten()
-            .find(|condition| condition["type"] == type_);
-        let text = |field: &str| {
-            found
-                .and_then(|condition| condition[field].as_str())
-                .unwrap_or("")
-        };
+        let found = conditions.into_iter().flatten().find(|condition| condition["type"] == type_);
+        let text = |field: &str| found.and_then(|condition| condition[field].as_str()).unwrap_or("");
         (text("status"), text("reason"), text("message"))
     }
 
     /// The current revision.
     pub fn revision(&self) -> &str {
-        self.0["status"]["current"]["revision"]
-            .as_str()
-            .unwrap_or("")
+        self.0["status"]["current"]["revision"].as_str().unwrap_or("")
     }
 
     /// Where it stands.
@@ -53,23 +44,10 @@ impl Guard {
     pub fn explain(&self) -> String {
         let decision = self.decision();
         let text = |field: &str| decision[field].as_str().unwrap_or("-").to_owned();
-        let number = |field: &str| {
-            decision[field]
-                .as_i64()
-                .map_or("none".into(), |value| value.to_string())
-        };
+        let number = |field: &str| decision[field].as_i64().map_or("none".into(), |value| value.to_string());
         let mut lines = vec![
-            format!(
-                "{} by {} at {}",
-                text("decision"),
-                text("decider"),
-                text("time")
-            ),
-            format!(
-                "health score {} of 100, confidence {} %",
-                number("healthScore"),
-                number("confidence")
-            ),
+            format!("{} by {} at {}", text("decision"), text("decider"), text("time")),
+            format!("health score {} of 100, confidence {} %", number("healthScore"), number("confidence")),
             format!("why: {}", text("reasoning")),
         ];
         for part in decision["contributions"].as_array().into_iter().flatten() {
@@ -82,16 +60,8 @@ impl Guard {
                 hundredths % 100
             ));
         }
-        lines.push(format!(
-            "judged revision {}, to go back to {}",
-            text("fromRevision"),
-            text("toRevision")
-        ));
-        lines.push(format!(
-            "done: {} {}",
-            text("action"),
-            decision["actionReason"].as_str().unwrap_or("")
-        ));
+        lines.push(format!("judged revision {}, to go back to {}", text("fromRevision"), text("toRevision")));
+        lines.push(format!("done: {} {}", text("action"), decision["actionReason"].as_str().unwrap_or("")));
         for (name, value) in decision["durations"].as_object().into_iter().flatten() {
             lines.push(format!("  {name}: {}", value.as_str().unwrap_or_default()));
         }

@@ -169,7 +169,9 @@ impl Story {
     async fn look_back(&mut self) -> Result<()> {
         title("What is left to read");
         let of_guard = ["--field-selector", "involvedObject.kind=DeploymentGuard", "--sort-by=.lastTimestamp"];
-        for command in [vec!["get", "dg", "-o", "wide"], vec!["get", "gclass"], [&["get", "events"], &of_guard[..]].concat()] {
+        for command in
+            [vec!["get", "dg", "-o", "wide"], vec!["get", "gclass"], [&["get", "events"], &of_guard[..]].concat()]
+        {
             println!("   $ kubectl -n {NAMESPACE} {}", command.join(" "));
             let all = [&["-n", NAMESPACE], &command[..]].concat();
             for line in self.cluster.kubectl(&all).await?.lines() {

@@ -51,9 +51,7 @@ pub async fn resolve(uri: &Uri) -> Result<SocketAddr, Failure> {
     let host = uri.host().ok_or(Failure::Resolve)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(80);
-    let mut found = lookup_host((host, port))
-        .await
-        .map_err(|_| Failure::Resolve)?;
+    let mut found = lookup_host((host, port)).await.map_err(|_| Failure::Resolve)?;
     found.next().ok_or(Failure::Resolve)
 }
 
@@ -66,13 +64,9 @@ pub async fn get(address: SocketAddr, uri: &Uri, limit: Duration) -> Result<Answ
 }
 
 async fn exchange(address: SocketAddr, uri: &Uri) -> Result<Answer, Failure> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|_| Failure::Connect)?;
+    let stream = TcpStream::connect(address).await.map_err(|_| Failure::Connect)?;
     let broken = |_| Failure::Broken;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let request = Request::get(path)
@@ -83,11 +77,7 @@ async fn exchange(address: SocketAddr, uri: &Uri) -> Result<Answer, Failure> {
     let answer = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status().as_u16();
-        let version = response
-            .headers()
-            .get("x-version")
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let version = response.headers().get("x-version").and_then(|value| value.to_str().ok()).map(str::to_owned);
         response.into_body().collect().await.map_err(broken)?;
         Ok(Answer { status, version })
     };

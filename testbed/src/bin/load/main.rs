@@ -55,12 +55,8 @@ fn target(text: &str) -> Result<Uri, String> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let result = runtime
-        .context("cannot start")
-        .and_then(|runtime| runtime.block_on(run(&options)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.context("cannot start").and_then(|runtime| runtime.block_on(run(&options)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -132,20 +128,14 @@ async fn request(address: Result<SocketAddr, Failure>, target: Uri, sender: mpsc
         Ok(address) => exchange::get(address, &target, LIMIT).await,
         Err(failure) => Err(failure),
     };
-    let outcome = Outcome {
-        at: Timestamp::now(),
-        took: begun.elapsed(),
-        result,
-    };
+    let outcome = Outcome { at: Timestamp::now(), took: begun.elapsed(), result };
     // The receiver is gone only when the run has ended.
     let _ = sender.send(outcome).await;
 }
 
 fn print(line: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")
-        .and_then(|()| out.flush())
-        .context("cannot write the report")
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write the report")
 }
 
 #[cfg(test)]

@@ -12,10 +12,7 @@ pub struct Pacing {
 impl Pacing {
     /// `rate` per second over `seconds`.
     pub fn new(rate: u32, seconds: u32) -> Self {
-        Self {
-            rate: f64::from(rate),
-            total: rate.saturating_mul(seconds),
-        }
+        Self { rate: f64::from(rate), total: rate.saturating_mul(seconds) }
     }
 
     /// Time from the start to the request with this index; none when all are sent.

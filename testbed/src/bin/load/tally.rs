@@ -169,10 +169,7 @@ mod tests {
         Outcome {
             at: at.parse().unwrap(),
             took: Duration::from_millis(took),
-            result: result.map(|(status, version)| Answer {
-                status,
-                version: Some(version.to_owned()),
-            }),
+            result: result.map(|(status, version)| Answer { status, version: Some(version.to_owned()) }),
         }
     }
 
@@ -184,10 +181,7 @@ mod tests {
         tally.add(&outcome("2026-01-01T00:00:02.0415Z", 7, Ok((500, "v2"))));
         let line: Value = serde_json::from_str(&tally.line(now).unwrap()).unwrap();
         assert_eq!(line["by_version"]["v2"], json!({ "ok": 0, "errors": 1 }));
-        assert_eq!(
-            (&line["p50_ms"], &line["p95_ms"]),
-            (&json!(5.0), &json!(7.0))
-        );
+        assert_eq!((&line["p50_ms"], &line["p95_ms"]), (&json!(5.0), &json!(7.0)));
 
         tally.add(&outcome("2026-01-01T00:00:03Z", 9, Ok((503, "v2"))));
         tally.add(&outcome("2026-01-01T00:00:04Z", 9, Err(Failure::TimedOut)));
@@ -198,18 +192,9 @@ mod tests {
         let report: Value = serde_json::from_str(&report).unwrap();
         assert_eq!((&report["ok"], &report["errors"]), (&json!(1), &json!(3)));
         assert_eq!(report["skipped"], json!(1));
-        assert_eq!(
-            report["by_version"]["v2"]["first_error_at"],
-            "2026-01-01T00:00:02.041Z"
-        );
-        assert_eq!(
-            report["by_version"]["v2"]["last_error_at"],
-            "2026-01-01T00:00:03.000Z"
-        );
-        assert_eq!(
-            report["error_kinds"],
-            json!({ "500": 1, "503": 1, "timeout": 1 })
-        );
+        assert_eq!(report["by_version"]["v2"]["first_error_at"], "2026-01-01T00:00:02.041Z");
+        assert_eq!(report["by_version"]["v2"]["last_error_at"], "2026-01-01T00:00:03.000Z");
+        assert_eq!(report["error_kinds"], json!({ "500": 1, "503": 1, "timeout": 1 }));
     }
 
     #[test]

@@ -13,9 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// The default buckets of the client libraries.
-const BUCKETS: [f64; 11] = [
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-];
+const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -45,28 +43,11 @@ impl Exposition {
         }
         if !silent {
             registry.register("http_requests", "Requests answered", requests.clone());
-            registry.register(
-                "http_request_duration_seconds",
-                "Time from request to answer",
-                durations.clone(),
-            );
+            registry.register("http_request_duration_seconds", "Time from request to answer", durations.clone());
         }
-        registry.register(
-            "process_resident_memory_bytes",
-            "Resident memory",
-            memory.clone(),
-        );
-        registry.register(
-            "process_start_time_seconds",
-            "Start of the process since the epoch",
-            start,
-        );
-        Self {
-            registry,
-            requests,
-            durations,
-            memory,
-        }
+        registry.register("process_resident_memory_bytes", "Resident memory", memory.clone());
+        registry.register("process_start_time_seconds", "Start of the process since the epoch", start);
+        Self { registry, requests, durations, memory }
     }
 
     /// Counts one finished request.
@@ -93,9 +74,7 @@ fn resident_bytes() -> Option<f64> {
 }
 
 fn parse_resident(status: &str) -> Option<f64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u32 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(f64::from(kib) * 1024.0)
 }
@@ -108,10 +87,7 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> BTreeSet<&str> {
-        text.lines()
-            .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| line.split(['{', ' ']).next())
-            .collect()
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect()
     }
 
     #[test]
@@ -129,26 +105,11 @@ mod tests {
             "process_start_time_seconds",
         ];
         assert_eq!(names(&text), BTreeSet::from(expected), "{text}");
-        assert!(
-            text.contains("http_requests_total{code=\"200\",method=\"GET\"} 1"),
-            "{text}"
-        );
-        assert!(
-            text.contains("http_requests_total{code=\"500\",method=\"POST\"} 1"),
-            "{text}"
-        );
-        assert!(
-            text.contains("http_request_duration_seconds_bucket{le=\"0.005\"} 1"),
-            "{text}"
-        );
-        assert!(
-            text.contains("http_request_duration_seconds_bucket{le=\"10.0\"} 1"),
-            "{text}"
-        );
-        assert!(
-            text.contains("http_request_duration_seconds_bucket{le=\"+Inf\"} 2"),
-            "{text}"
-        );
+        assert!(text.contains("http_requests_total{code=\"200\",method=\"GET\"} 1"), "{text}");
+        assert!(text.contains("http_requests_total{code=\"500\",method=\"POST\"} 1"), "{text}");
+        assert!(text.contains("http_request_duration_seconds_bucket{le=\"0.005\"} 1"), "{text}");
+        assert!(text.contains("http_request_duration_seconds_bucket{le=\"10.0\"} 1"), "{text}");
+        assert!(text.contains("http_request_duration_seconds_bucket{le=\"+Inf\"} 2"), "{text}");
     }
 
     #[test]
@@ -156,10 +117,7 @@ mod tests {
         let exposition = Exposition::new(true);
         exposition.observe(200, "GET", Duration::from_millis(3));
         let text = exposition.text().unwrap();
-        let expected = [
-            "process_resident_memory_bytes",
-            "process_start_time_seconds",
-        ];
+        let expected = ["process_resident_memory_bytes", "process_start_time_seconds"];
         assert_eq!(names(&text), BTreeSet::from(expected), "{text}");
     }
 

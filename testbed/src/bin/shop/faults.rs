@@ -68,11 +68,7 @@ fn leak(settings: &Settings) {
         std::hint::black_box(&kept);
         std::thread::sleep(TENTH);
     }
-    journal::write(
-        Level::Warn,
-        &settings.version,
-        "the leak has reached its end",
-    );
+    journal::write(Level::Warn, &settings.version, "the leak has reached its end");
     std::mem::forget(kept);
 }
 
@@ -93,11 +89,7 @@ async fn watch_dependency(shop: Arc<Shop>, uri: Uri) {
                 Ok(answer) => (Level::Error, format!("status {}", answer.status)),
                 Err(failure) => (Level::Error, failure.word().to_owned()),
             };
-            journal::write(
-                level,
-                &shop.settings.version,
-                &format!("dependency: {text}"),
-            );
+            journal::write(level, &shop.settings.version, &format!("dependency: {text}"));
         }
     }
 }

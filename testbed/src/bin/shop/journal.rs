@@ -51,10 +51,7 @@ fn line(now: Timestamp, level: Level, version: &str, message: &str) -> String {
 pub fn chatter(dice: &Dice) -> (Level, String) {
     let (order, millis) = (dice.throw() % 1_000_000, dice.throw() % 180);
     match dice.throw() % 20 {
-        0 => (
-            Level::Warn,
-            format!("payment for order {order} retried after {millis} ms"),
-        ),
+        0 => (Level::Warn, format!("payment for order {order} retried after {millis} ms")),
         1..=4 => (Level::Debug, format!("cache miss for product {order}")),
         5..=9 => (Level::Info, format!("order {order} shipped")),
         _ => (Level::Info, format!("GET /product/{order} 200 {millis}ms")),
@@ -68,12 +65,7 @@ mod tests {
 
     #[test]
     fn a_message_with_line_breaks_and_quotes_stays_one_json_line() {
-        let text = line(
-            Timestamp::UNIX_EPOCH,
-            Level::Error,
-            "v2",
-            "bad \"thing\"\nat line 3",
-        );
+        let text = line(Timestamp::UNIX_EPOCH, Level::Error, "v2", "bad \"thing\"\nat line 3");
         assert!(!text.contains('\n'));
         let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(parsed["level"], "error");

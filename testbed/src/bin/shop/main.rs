@@ -66,14 +66,8 @@ fn main() -> ExitCode {
         dependency_answers: AtomicBool::new(settings.dependency_url.is_none()),
         settings,
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    match runtime
-        .context("cannot start")
-        .and_then(|runtime| runtime.block_on(serve(shop)))
-    {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.context("cannot start").and_then(|runtime| runtime.block_on(serve(shop))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("shop: {error:#}");
@@ -86,9 +80,8 @@ async fn serve(shop: Arc<Shop>) -> Result<()> {
     let port = shop.settings.port;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(("0.0.0.0", port))
-        .await
-        .with_context(|| format!("cannot listen on port {port}"))?;
+    let listener =
+        TcpListener::bind(("0.0.0.0", port)).await.with_context(|| format!("cannot listen on port {port}"))?;
     journal::write(Level::Info, &shop.settings.version, "listening");
     faults::start(&shop)?;
     let (close, closed) = oneshot::channel::<()>();
@@ -122,11 +115,7 @@ async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 fn router(shop: Arc<Shop>) -> Router {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/metrics", get(metrics))
-        .fallback(app)
-        .with_state(shop)
+    Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics)).fallback(app).with_state(shop)
 }
 
 async fn app(State(shop): State<Arc<Shop>>, method: Method) -> Response {
@@ -136,10 +125,7 @@ async fn app(State(shop): State<Arc<Shop>>, method: Method) -> Response {
     }
     let rate = shop.settings.error_rate_at(shop.started.elapsed());
     let (status, text) = if !shop.dependency_answers.load(Ordering::Relaxed) {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the dependency does not answer\n",
-        )
+        (StatusCode::SERVICE_UNAVAILABLE, "the dependency does not answer\n")
     } else if shop.dice.hits(rate) {
         (StatusCode::INTERNAL_SERVER_ERROR, "something broke\n")
     } else {
@@ -151,31 +137,22 @@ async fn app(State(shop): State<Arc<Shop>>, method: Method) -> Response {
         journal::write(Level::Error, &shop.settings.version, message);
     }
     let took = begun.elapsed();
-    shop.exposition
-        .observe(status.as_u16(), label(&method), took);
+    shop.exposition.observe(status.as_u16(), label(&method), took);
     (status, [("x-version", shop.version.clone())], text).into_response()
 }
 
 /// A client invents methods at will; each would be a series for ever.
 fn label(method: &Method) -> &str {
     match *method {
-        Method::GET
-        | Method::HEAD
-        | Method::POST
-        | Method::PUT
-        | Method::PATCH
-        | Method::DELETE
-        | Method::OPTIONS => method.as_str(),
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            method.as_str()
+        }
         _ => "OTHER",
     }
 }
 
 async fn healthz(State(shop): State<Arc<Shop>>) -> (StatusCode, &'static str) {
-    if shop.settings.never_ready {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    } else {
-        (StatusCode::OK, "ok\n")
-    }
+    if shop.settings.never_ready { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") } else { (StatusCode::OK, "ok\n") }
 }
 
 async fn metrics(State(shop): State<Arc<Shop>>) -> Response {
@@ -225,13 +202,7 @@ mod tests {
         assert_eq!(healthz(State(Arc::clone(&shop))).await.0, StatusCode::OK);
         let answer = metrics(State(Arc::clone(&shop))).await;
         assert_eq!(answer.headers()[header::CONTENT_TYPE], OPENMETRICS);
-        assert!(
-            !shop
-                .exposition
-                .text()
-                .unwrap()
-                .contains("http_requests_total{")
-        );
+        assert!(!shop.exposition.text().unwrap().contains("http_requests_total{"));
     }
 
     #[tokio::test]

@@ -66,19 +66,13 @@ impl Settings {
             log_lines: number(get, "LOG_LINES", 0, 0, 10_000)?,
             log_error: get("LOG_ERROR"),
             drain: seconds(get, "DRAIN_S")?.unwrap_or(Duration::from_secs(3)),
-            seed: get("SEED")
-                .map(|_| number(get, "SEED", 0, 0, u64::MAX))
-                .transpose()?,
+            seed: get("SEED").map(|_| number(get, "SEED", 0, 0, u64::MAX)).transpose()?,
         })
     }
 
     /// The share of requests that fail by plan at this age of the process.
     pub fn error_rate_at(&self, age: Duration) -> f64 {
-        if age < self.errors_first {
-            self.errors_first_rate
-        } else {
-            self.error_rate
-        }
+        if age < self.errors_first { self.errors_first_rate } else { self.error_rate }
     }
 }
 
@@ -91,9 +85,7 @@ where
     };
     match text.trim().parse::<T>() {
         Ok(value) if value >= least && value <= most => Ok(value),
-        _ => Err(format!(
-            "{name}={text:?} must be a whole number from {least} to {most}"
-        )),
+        _ => Err(format!("{name}={text:?} must be a whole number from {least} to {most}")),
     }
 }
 
@@ -195,10 +187,7 @@ mod tests {
         ];
         for (name, value) in bad {
             let error = read(&[(name, value)]).expect_err(value);
-            assert!(
-                error.starts_with(&format!("{name}={value:?} must be ")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("{name}={value:?} must be ")), "{error}");
             assert!(!error.contains('\n'));
         }
     }
