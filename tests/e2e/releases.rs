@@ -33,7 +33,7 @@ pub async fn a_good_release_passes_and_leaves_a_sample_that_goes_with_the_guard(
     let pods = pod_names(&scene).await?;
     let kept = scene.deployment().await?;
     scene.kubectl(&["delete", "dg", "shop", "--timeout=10s"]).await.context("a guard must never block its deletion")?;
-    wait_for("the samples to go with the guard", Duration::from_mins(1), async || {
+    wait_for("the samples to go with the guard", Duration::from_secs(100), async || {
         let left = scene.get(&SAMPLES).await.map_err(|error| format!("{error:#}"))?;
         if left["items"].as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err("they are there".to_owned()) }
     })

@@ -133,7 +133,11 @@ async fn attempt(case: &Case, scene: Scene, ready: LocalBoxFuture<'static, Resul
     println!("test {} ... {word} ({:.1} s)", case.name, started.elapsed().as_secs_f64());
     let trouble = match result {
         Ok(()) => None,
-        Err(error) => Some(format!("{error:#}\n{}", world::trouble(&scene).await)),
+        Err(error) => {
+            // At once, in case the run is broken off before its report.
+            println!("     {error:#}");
+            Some(format!("{error:#}\n{}", world::trouble(&scene).await))
+        }
     };
     scene.end().await;
     Outcome { name: case.name, trouble }

@@ -40,7 +40,7 @@ pub async fn a_selector_that_prometheus_refuses_blinds_its_own_guard_only(scene:
     let guard = scene.until_of(wild, "the end of the window", |guard| !guard.decided("decision").is_empty()).await?;
     ensure!(guard.decided("decision") == "CONTINUE" && guard.status("Healthy") == "Unknown", "{}", guard.line());
     let signal = &guard.0["status"]["signals"][0];
-    ensure!(signal["state"] == "errored" && signal["message"].to_string().contains("pars"), "{signal}");
+    ensure!(signal["state"] == "Errored" && signal["message"].to_string().contains("pars"), "{signal}");
     scene.deployment_named(wild).await?.untouched(2)?;
     let guard = scene.until("the verdict on the other", |guard| guard.status("Healthy") == "True").await?;
     guard.expect("MetricsAvailable", "True", "MetricsRead")
