@@ -312,7 +312,7 @@ impl Campaign {
         match result {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, lease = self.config.name, "the lease could not be read or written")
+                tracing::warn!(%error, lease = self.config.name, "the lease could not be read or written");
             }
             Err(_) => tracing::warn!(lease = self.config.name, "the API server did not answer about the lease in time"),
         }

@@ -4,37 +4,37 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn lease(holder: &str, renewal: i64) -> Option<Observed> {
+fn lease(holder: &str, renewal: i64) -> Observed {
     let renewed = Timestamp::from_second(renewal).ok();
-    Some(Observed { holder: (!holder.is_empty()).then(|| holder.to_owned()), renewed, transitions: 1 })
+    Observed { holder: (!holder.is_empty()).then(|| holder.to_owned()), renewed, transitions: 1 }
 }
 
 #[test]
 fn a_missing_or_released_lease_is_taken_at_once() {
     assert_eq!(evaluate(&State::default(), "a", None, SECOND).1, Step::Create);
-    assert_eq!(evaluate(&State::default(), "a", lease("", 0), SECOND).1, Step::Write);
+    assert_eq!(evaluate(&State::default(), "a", Some(lease("", 0)), SECOND).1, Step::Write);
 }
 
 #[test]
 fn a_lease_of_another_is_taken_only_after_it_stood_still() {
-    let (state, step) = evaluate(&State::default(), "a", lease("b", 0), Duration::ZERO);
+    let (state, step) = evaluate(&State::default(), "a", Some(lease("b", 0)), Duration::ZERO);
     assert_eq!(step, Step::Wait);
-    let (state, step) = evaluate(&state, "a", lease("b", 0), 14 * SECOND);
+    let (state, step) = evaluate(&state, "a", Some(lease("b", 0)), 14 * SECOND);
     assert_eq!(step, Step::Wait);
-    let (renewed, step) = evaluate(&state, "a", lease("b", 13), 15 * SECOND);
+    let (renewed, step) = evaluate(&state, "a", Some(lease("b", 13)), 15 * SECOND);
     assert_eq!(step, Step::Wait, "a renewal starts the wait anew");
-    assert_eq!(evaluate(&renewed, "a", lease("b", 13), 29 * SECOND).1, Step::Wait);
-    assert_eq!(evaluate(&state, "a", lease("b", 0), 15 * SECOND).1, Step::Write);
+    assert_eq!(evaluate(&renewed, "a", Some(lease("b", 13)), 29 * SECOND).1, Step::Wait);
+    assert_eq!(evaluate(&state, "a", Some(lease("b", 0)), 15 * SECOND).1, Step::Write);
 }
 
 #[test]
 fn old_times_in_the_lease_mean_nothing() {
-    assert_eq!(evaluate(&State::default(), "a", lease("b", -1_000_000), SECOND).1, Step::Wait);
+    assert_eq!(evaluate(&State::default(), "a", Some(lease("b", -1_000_000)), SECOND).1, Step::Wait);
 }
 
 #[test]
 fn a_lease_deleted_under_its_holder_is_not_made_anew_at_once() {
-    let (state, _) = evaluate(&State::default(), "a", lease("b", 0), Duration::ZERO);
+    let (state, _) = evaluate(&State::default(), "a", Some(lease("b", 0)), Duration::ZERO);
     let (state, step) = evaluate(&state, "a", None, SECOND);
     assert_eq!(step, Step::Wait);
     let (state, step) = evaluate(&state, "a", None, 15 * SECOND);
@@ -47,7 +47,7 @@ fn a_leader_that_sees_another_holder_stops_at_once() {
     let mut state = State::default();
     state.wrote(SECOND);
     assert!(state.holds(2 * SECOND));
-    assert!(!evaluate(&state, "a", lease("b", 0), 2 * SECOND).0.holds(2 * SECOND));
+    assert!(!evaluate(&state, "a", Some(lease("b", 0)), 2 * SECOND).0.holds(2 * SECOND));
 }
 
 #[test]

@@ -21,8 +21,11 @@ const TIME_OUT: Duration = Duration::from_secs(5);
 struct Server {
     workload: Mutex<Option<Value>>,
     asked: Mutex<Vec<String>>,
-    answer: Box<dyn Fn(&Server, Patch) -> Reply + Send + Sync>,
+    answer: Script,
 }
+
+/// Its answers to patches.
+type Script = Box<dyn Fn(&Server, Patch) -> Reply + Send + Sync>;
 
 /// What it answers to a patch.
 enum Reply {

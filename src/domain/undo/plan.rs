@@ -31,8 +31,6 @@ pub struct UndoPatch {
     pub only_in_good: Vec<String>,
     /// The template that was read, as it was read.
     pub(super) template: Value,
-    /// `spec.paused` as it was read.
-    pub(super) paused: Value,
     /// The last rollback as it was read.
     pub(super) last_rollback: Value,
 }
@@ -121,7 +119,6 @@ fn patch(request: &UndoRequest, workload: &Value, template: &Value, good: &Value
         operations: Value::Array(operations),
         only_in_good: only_in_good(template, good, workload),
         template: template.clone(),
-        paused,
         last_rollback,
     }
 }

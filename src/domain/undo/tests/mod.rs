@@ -58,9 +58,9 @@ pub(super) fn deployment() -> Value {
     })
 }
 
-pub(super) fn planned(workload: &Value) -> Box<UndoPatch> {
+pub(super) fn planned(workload: &Value) -> UndoPatch {
     match plan_undo(&request(), workload, &revisions()).expect("a usable workload") {
-        UndoPlan::Patch(patch) => patch,
+        UndoPlan::Patch(patch) => *patch,
         other => panic!("no patch but {other:?}"),
     }
 }

@@ -116,8 +116,8 @@ fn another_push_supersedes_and_a_stale_cache_does_not() {
 
 #[test]
 fn the_deadline_is_never_before_the_workloads_own() {
-    assert_eq!(verify_deadline(at(100), Duration::from_secs(60), &workload()), at(700));
-    assert_eq!(verify_deadline(at(100), Duration::from_secs(900), &workload()), at(1000));
+    assert_eq!(verify_deadline(at(100), Duration::from_mins(1), &workload()), at(700));
+    assert_eq!(verify_deadline(at(100), Duration::from_mins(15), &workload()), at(1000));
 }
 
 proptest! {
