@@ -449,6 +449,12 @@ impl<'a> Case<'a> {
             ..Default::default()
         });
         for (reason, text) in std::mem::take(&mut self.notes) {
+            tracing::info!(
+                namespace = %self.key.namespace,
+                guard = %self.key.name,
+                reason = reason.as_str(),
+                "{text}"
+            );
             let failed = self.ctx.events.publish(&guard, workload.as_ref(), reason, &text).await;
             self.ctx.metrics.event(if failed == 0 { "ok" } else { "error" });
         }
