@@ -51,13 +51,16 @@ $(DENY):
 
 .PHONY: unit
 unit: ## Unit, property, golden and recorded-API tests
-	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test architecture --test reconcile --test crds
+	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test architecture --test crds
+	@# These wait more than they compute, so more of them than there are cores may wait side by side.
+	@echo "== the control loop against a recording API server"; RUST_TEST_THREADS=10 cargo test --locked --test reconcile
 
 .PHONY: e2e
 e2e: testbed images ## Tests on the real cluster
 	@echo "== tests on the real cluster"
 	@cargo test --locked --test e2e --no-run
-	@$(TESTBED) run -- cargo test --locked --test e2e
+	@$(TESTBED) run -- cargo test --locked --offline --test e2e
+	@echo "== the testbed leaves nothing behind"
 	@cargo test --locked -p testbed --test '*'
 
 .PHONY: bench
