@@ -46,7 +46,7 @@ async fn main() -> Result<()> {
         "metadata": {"name": "default", "annotations": {"deploymentguard.dev/is-default-class": "true"}},
         "spec": {"prometheus": {"url": cluster.prometheus_url()}}});
     cluster.apply(&class.to_string()).await?;
-    let operator = Operator::start(&[])?;
+    let operator = Operator::start(&shared::SHIPPED)?;
     operator.ready().await?;
 
     let (mut rows, mut json, mut done, mut notes) = (Vec::new(), Vec::new(), 0, Vec::new());
@@ -66,9 +66,15 @@ async fn main() -> Result<()> {
         }
     }
     let mut conditions = vec![
-        format!("interval {INTERVAL} s, measured over {} s; each guard: 2 old and 2 new pods, 3 signals", MEASURED.as_secs()),
+        format!(
+            "interval {INTERVAL} s, measured over {} s; each guard: 2 old and 2 new pods, 3 signals",
+            MEASURED.as_secs()
+        ),
         "API requests: of the whole cluster, every component included".to_owned(),
-        format!("pure path (assess and decide, 2 + 2 pods, 3 signals): {} allocations, {} bytes an evaluation", pure.allocations, pure.bytes),
+        format!(
+            "pure path (assess and decide, 2 + 2 pods, 3 signals): {} allocations, {} bytes an evaluation",
+            pure.allocations, pure.bytes
+        ),
     ];
     conditions.append(&mut notes);
     let json = json!({"sizes": json, "allocationsPerEvaluation": pure.allocations, "bytesPerEvaluation": pure.bytes});
@@ -115,7 +121,10 @@ async fn grow(client: &Client, operator: &Operator, crowd: &str, more: std::ops:
     in_state(operator, "Judging", total).await?;
     let pods = shared::api(client, "v1", "Pod", "pods", None);
     let list = pods.list_metadata(&ListParams::default().labels("bench=tick")).await?;
-    let lines = list.items.into_iter().map(|pod| json!({"namespace": pod.metadata.namespace, "pod": pod.metadata.name, "rate": 10.0}));
+    let lines = list
+        .items
+        .into_iter()
+        .map(|pod| json!({"namespace": pod.metadata.namespace, "pod": pod.metadata.name, "rate": 10.0}));
     let lines: Vec<Value> = lines.collect();
     reqwest::Client::new().post(format!("{crowd}/pods")).json(&lines).send().await?.error_for_status()?;
     // Signals that were not there when first looked for are looked for again after 15 s.
@@ -184,8 +193,16 @@ struct Found {
 
 impl Found {
     const HEADS: [&'static str; 10] = [
-        "guards", "judging", "evaluations of those wanted", "CPU ms an evaluation", "CPU % of a core", "queries a tick",
-        "of them failed", "range queries a tick, as Prometheus counts", "API requests/s", "RSS MiB",
+        "guards",
+        "judging",
+        "evaluations of those wanted",
+        "CPU ms an evaluation",
+        "CPU % of a core",
+        "queries a tick",
+        "of them failed",
+        "range queries a tick, as Prometheus counts",
+        "API requests/s",
+        "RSS MiB",
     ];
 
     fn row(&self) -> Vec<String> {

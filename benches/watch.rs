@@ -30,14 +30,13 @@ async fn main() -> Result<()> {
     shared::namespace(&cluster, "crowd").await?;
     let nodes = nodes(&client).await?;
 
-    let mut rows = vec![measure("few", &[], 1).await?];
+    let mut rows = vec![measure("few", &shared::SHIPPED, 1).await?];
     cluster.stop(Component::ControllerManager).await?;
     shared::create(&client, "pods", (0..PODS).map(|number| pod(number, &nodes[number % nodes.len()]))).await?;
     shared::all_run(&client, PODS, Duration::from_mins(3)).await?;
     let size = size(&client).await?;
-    rows.push(measure("5,000", &[], REPEATS).await?);
-    rows.push(measure("5,000, allocator returns at once", &[("MIMALLOC_PURGE_DELAY", "0")], REPEATS).await?);
-    rows.push(measure("5,000, allocator commits on demand", &[("MIMALLOC_ARENA_EAGER_COMMIT", "0")], REPEATS).await?);
+    rows.push(measure("5,000", &shared::SHIPPED, REPEATS).await?);
+    rows.push(measure("5,000, the allocator's defaults", &[], REPEATS).await?);
     cluster.start(Component::ControllerManager).await?;
 
     let conditions = vec![

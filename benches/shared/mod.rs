@@ -20,6 +20,9 @@ const CRDS: [&str; 2] = [
     include_str!("../../crds/deploymentguards.deploymentguard.dev.yaml"),
     include_str!("../../crds/guardclasses.deploymentguard.dev.yaml"),
 ];
+/// The environment that `manifests/install.yaml` gives the operator.
+pub const SHIPPED: [(&str, &str); 1] = [("MIMALLOC_ARENA_EAGER_COMMIT", "0")];
+
 /// Clock ticks of `/proc/PID/stat` in a second, on every Linux that matters.
 const TICKS: f64 = 100.0;
 /// Where the operator under measurement listens.

@@ -6,7 +6,9 @@ use std::alloc::System;
 use std::hint::black_box;
 use std::time::Duration;
 
-use deployment_guard::domain::assess::{self, AssessInput, AssessState, Measured, MetricReadings, Reading, SignalReading};
+use deployment_guard::domain::assess::{
+    self, AssessInput, AssessState, Measured, MetricReadings, Reading, SignalReading,
+};
 use deployment_guard::domain::chain::{self, Moment};
 use deployment_guard::domain::evidence::{Counters, GaugePoint, PodLife};
 use deployment_guard::domain::plan::Stage;
@@ -51,10 +53,7 @@ pub fn measure(allocator: &StatsAlloc<System>) -> Pure {
         black_box(chain::decide(&found, None, None, &moment));
     }
     let change = region.change();
-    Pure {
-        allocations: (change.allocations + change.reallocations) / ROUNDS,
-        bytes: change.bytes_allocated / ROUNDS,
-    }
+    Pure { allocations: (change.allocations + change.reallocations) / ROUNDS, bytes: change.bytes_allocated / ROUNDS }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -106,7 +105,10 @@ fn readings() -> MetricReadings {
     let memory = PODS.iter().flat_map(|(name, _)| (0..ROWS).map(move |step| point(name, step))).collect();
     let signals = [
         ("http/errors", Measured::Ratio(counters(Vec::new(), &[50, 1]))),
-        ("http/latency", Measured::Histogram(counters(vec![10.0, 50.0, 100.0, 500.0, 2500.0], &[50, 11, 35, 46, 50, 50]))),
+        (
+            "http/latency",
+            Measured::Histogram(counters(vec![10.0, 50.0, 100.0, 500.0, 2500.0], &[50, 11, 35, 46, 50, 50])),
+        ),
         ("container/memory", Measured::Gauge(memory)),
     ];
     let reading = |(name, measured): (&str, Measured)| SignalReading {

@@ -103,13 +103,13 @@ mod tests {
 
     #[test]
     fn a_state_of_another_version_counts_as_absent() {
-        let mut status = DeploymentGuardStatus::default();
-        status.current = Some(CurrentStatus {
+        let current = CurrentStatus {
             revision: "r".into(),
             started_at: "2026-01-01T00:00:00Z".into(),
             state: "Dancing".into(),
             ..CurrentStatus::default()
-        });
+        };
+        let status = DeploymentGuardStatus { current: Some(current), ..DeploymentGuardStatus::default() };
         assert_eq!(read(&status).current, None);
     }
 }

@@ -39,8 +39,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long one API call of the operator may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many guards are looked at side by side; unbounded is kube's default.
-const CONCURRENCY: u16 = 64;
+/// How many guards are looked at side by side; unbounded is kube's default. A look waits for the answer that all guards of
+/// a class share, so as many as possible must be able to wait together.
+const CONCURRENCY: u16 = 1024;
 /// How often the loop beats while nothing happens.
 const BEAT: Duration = Duration::from_secs(20);
 
@@ -243,7 +244,6 @@ async fn guards(
         .await;
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "the controller asks for this signature")]
 fn error_policy(guard: Arc<DeploymentGuard>, error: &Error, ctx: Arc<Context>) -> Action {
     ctx.metrics.reconcile_failed(error.category());
     let failures = guard_key(&guard).map_or(0, |key| ctx.failures.count(key));

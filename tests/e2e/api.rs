@@ -73,8 +73,20 @@ pub async fn a_guard_of_three_lines_is_accepted_without_warnings_and_reads_well(
     let head = table.lines().next().unwrap_or_default();
     let columns: Vec<_> = head.split_whitespace().collect();
     let expected = [
-        "NAME", "TARGET", "MODE", "HEALTHY", "STATE", "SCORE", "DECISION", "CONFIDENCE", "DECIDER", "REVISION",
-        "ROLLBACKS", "NEXT", "MESSAGE", "AGE",
+        "NAME",
+        "TARGET",
+        "MODE",
+        "HEALTHY",
+        "STATE",
+        "SCORE",
+        "DECISION",
+        "CONFIDENCE",
+        "DECIDER",
+        "REVISION",
+        "ROLLBACKS",
+        "NEXT",
+        "MESSAGE",
+        "AGE",
     ];
     let mut sorted = columns.clone();
     sorted.sort_unstable();
@@ -82,7 +94,8 @@ pub async fn a_guard_of_three_lines_is_accepted_without_warnings_and_reads_well(
     wanted.sort_unstable();
     ensure!(sorted == wanted, "columns: {columns:?}");
 
-    for (selector, count) in [("spec.targetRef.name=api", 1), ("spec.targetRef.name=shop", 0), ("spec.mode=Observe", 1)] {
+    for (selector, count) in [("spec.targetRef.name=api", 1), ("spec.targetRef.name=shop", 0), ("spec.mode=Observe", 1)]
+    {
         let found = scene.kubectl(&["get", "dg", "--no-headers", "--field-selector", selector]).await?;
         ensure!(found.lines().count() == count, "{selector} found: {found}");
     }

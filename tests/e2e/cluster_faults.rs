@@ -43,9 +43,7 @@ pub async fn a_restart_of_the_api_server_loses_no_verdict_and_causes_no_undo(sce
     scene.push(&scene.bad()).await?;
     scene.push(&scene.shop_named(good).version("v2")).await?;
     for (name, known) in [("shop", before.revision()), (good, first.revision())] {
-        scene
-            .until_of(name, "the analysis", |guard| guard.revision() != known && guard.state() == "Judging")
-            .await?;
+        scene.until_of(name, "the analysis", |guard| guard.revision() != known && guard.state() == "Judging").await?;
     }
     scene.cluster.restart(Component::ApiServer).await?;
     drop(turn);

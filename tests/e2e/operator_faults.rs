@@ -10,7 +10,16 @@ use crate::scene::{Guard, LAST_ROLLBACK, Scene};
 use crate::world;
 
 async fn kill(scene: &Scene) -> Result<()> {
-    let pods = ["-n", world::NAMESPACE, "delete", "pod", "-l", "app.kubernetes.io/name=deployment-guard", "--grace-period=0", "--force"];
+    let pods = [
+        "-n",
+        world::NAMESPACE,
+        "delete",
+        "pod",
+        "-l",
+        "app.kubernetes.io/name=deployment-guard",
+        "--grace-period=0",
+        "--force",
+    ];
     scene.cluster.kubectl(&pods).await?;
     Ok(())
 }
@@ -69,7 +78,9 @@ pub async fn an_intent_left_by_a_dead_operator_is_finished_once_or_found_done(sc
         once(&scene, name, generation).await?;
     }
     for (name, generation) in expected {
-        let guard = scene.until_of(name, "the verified undo", |guard| guard.reason("RolledBack") == "RollbackSucceeded").await?;
+        let guard = scene
+            .until_of(name, "the verified undo", |guard| guard.reason("RolledBack") == "RollbackSucceeded")
+            .await?;
         ensure!(guard.0["status"]["undo"].is_null(), "{name}: the intent is still there");
         once(&scene, name, generation).await?;
     }
@@ -94,7 +105,16 @@ fn decision_of(name: &str) -> String {
 /// What two dead operators leave: one bad revision that still serves, and one that is undone already. Returns the
 /// generation of the latter.
 async fn leave_behind(scene: &Scene, before: &Guard, before_done: &Guard) -> Result<i64> {
-    let pods = ["-n", world::NAMESPACE, "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=deployment-guard", "--timeout=40s"];
+    let pods = [
+        "-n",
+        world::NAMESPACE,
+        "wait",
+        "--for=delete",
+        "pod",
+        "-l",
+        "app.kubernetes.io/name=deployment-guard",
+        "--timeout=40s",
+    ];
     scene.cluster.kubectl(&pods).await?;
     scene.push(&scene.bad()).await?;
     scene.push(&scene.shop_named("done").replicas(1).version("v2")).await?;
@@ -143,8 +163,13 @@ async fn intent(scene: &Scene, name: &str, good: &str, bad: &str) -> Result<()> 
         "metadata": {"name": name, "namespace": scene.namespace}, "status": status,
     });
     let apply = [
-        "apply", "--server-side", "--subresource=status", "--force-conflicts", "--field-manager=deployment-guard/status",
-        "-f", "-",
+        "apply",
+        "--server-side",
+        "--subresource=status",
+        "--force-conflicts",
+        "--field-manager=deployment-guard/status",
+        "-f",
+        "-",
     ];
     scene.kubectl_with(&apply, &whole.to_string()).await.context("the intent")?;
     Ok(())

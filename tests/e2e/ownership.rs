@@ -65,7 +65,9 @@ pub async fn after_an_undo_server_side_apply_has_no_conflict_and_removes_what_on
 }
 
 /// Client-side apply removes what it applied last; what it cannot know of stands in the record.
-pub async fn after_an_undo_client_side_apply_has_no_conflict_and_the_record_says_what_stays(scene: Scene) -> Result<()> {
+pub async fn after_an_undo_client_side_apply_has_no_conflict_and_the_record_says_what_stays(
+    scene: Scene,
+) -> Result<()> {
     let [one, two, three] = versions(&scene);
     scene.push(&one).await?;
     let before = scene.begin_with_deployed(json!({})).await?;

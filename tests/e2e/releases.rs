@@ -60,7 +60,8 @@ async fn sample_of(scene: &Scene, guard: &Guard, action: &str) -> Result<()> {
 
 async fn pod_names(scene: &Scene) -> Result<Vec<String>> {
     let pods = scene.get(&["pods", "-l", "app=shop", "--field-selector", "status.phase=Running"]).await?;
-    let live = pods["items"].as_array().into_iter().flatten().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let live =
+        pods["items"].as_array().into_iter().flatten().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     let mut names: Vec<_> = live.map(|pod| pod["metadata"]["name"].to_string()).collect();
     names.sort();
     Ok(names)

@@ -106,10 +106,14 @@ impl Runner {
         // Whatever is disturbed, every one of these has its traffic and its guard before the first disturbance.
         let first = self.together.len();
         let scenes: Vec<_> = (first..total).map(scene).collect();
-        let ready = join_all(scenes.iter().map(|scene| scene.begin(json!({"analysis": {"onInconclusive": "Hold"}})))).await;
-        let runs = self.in_turn.iter().zip(scenes).zip(ready).map(|((case, scene), ready)| {
-            attempt(case, scene, Box::pin(async { ready.map(|_| ()) }))
-        });
+        let ready =
+            join_all(scenes.iter().map(|scene| scene.begin(json!({"analysis": {"onInconclusive": "Hold"}})))).await;
+        let runs = self
+            .in_turn
+            .iter()
+            .zip(scenes)
+            .zip(ready)
+            .map(|((case, scene), ready)| attempt(case, scene, Box::pin(async { ready.map(|_| ()) })));
         outcomes.extend(join_all(runs).await);
         report(&outcomes, started.elapsed())
     }
@@ -144,7 +148,8 @@ async fn attempt(case: &Case, scene: Scene, ready: LocalBoxFuture<'static, Resul
 }
 
 fn report(outcomes: &[Outcome], took: Duration) -> ExitCode {
-    let failed: Vec<_> = outcomes.iter().filter_map(|outcome| Some((outcome.name, outcome.trouble.as_ref()?))).collect();
+    let failed: Vec<_> =
+        outcomes.iter().filter_map(|outcome| Some((outcome.name, outcome.trouble.as_ref()?))).collect();
     for (name, trouble) in &failed {
         println!("\n---- {name} ----\n{trouble}");
     }
@@ -156,6 +161,10 @@ fn report(outcomes: &[Outcome], took: Duration) -> ExitCode {
     }
     let word = if failed.is_empty() { "ok" } else { "FAILED" };
     let passed = outcomes.len() - failed.len();
-    println!("\ntest result: {word}. {passed} passed; {} failed; finished in {:.0} s\n", failed.len(), took.as_secs_f64());
+    println!(
+        "\ntest result: {word}. {passed} passed; {} failed; finished in {:.0} s\n",
+        failed.len(),
+        took.as_secs_f64()
+    );
     ExitCode::from(u8::from(!failed.is_empty()))
 }

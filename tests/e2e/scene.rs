@@ -151,7 +151,8 @@ impl Scene {
 
     /// Waits until a decision about a revision other than `before` stands.
     pub async fn decided(&self, before: &Guard) -> Result<Guard> {
-        let fresh = |guard: &Guard| !guard.decided("fromRevision").is_empty() && guard.decided("id") != before.decided("id");
+        let fresh =
+            |guard: &Guard| !guard.decided("fromRevision").is_empty() && guard.decided("id") != before.decided("id");
         self.until("a decision", fresh).await
     }
 
@@ -250,8 +251,15 @@ impl Guard {
     /// Every condition in one line.
     pub fn line(&self) -> String {
         let types = ["Ready", "Healthy", "Reconciling", "RolledBack", "MetricsAvailable", "Stalled"];
-        let words: Vec<_> = types.iter().map(|type_| format!("{type_}={} ({})", self.status(type_), self.reason(type_))).collect();
-        format!("{}, {}, last decision {} {}", words.join(", "), self.state(), self.decided("decision"), self.decided("action"))
+        let words: Vec<_> =
+            types.iter().map(|type_| format!("{type_}={} ({})", self.status(type_), self.reason(type_))).collect();
+        format!(
+            "{}, {}, last decision {} {}",
+            words.join(", "),
+            self.state(),
+            self.decided("decision"),
+            self.decided("action")
+        )
     }
 }
 

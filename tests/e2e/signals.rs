@@ -17,9 +17,15 @@ pub async fn a_selector_that_is_no_promql_is_named_and_other_guards_go_on(scene:
         scene.apply_guard(name, json!({"signals": [{"name": "errors", "ratio": ratio}]})).await?;
     }
     for name in ["broken", "nosy"] {
-        let guard = scene.until_of(name, "the guard to refuse its selector", |guard| guard.reason("Ready") == "InvalidSpec").await?;
+        let guard = scene
+            .until_of(name, "the guard to refuse its selector", |guard| guard.reason("Ready") == "InvalidSpec")
+            .await?;
         guard.expect("Stalled", "True", "InvalidSpec")?;
-        ensure!(guard.message("Ready").contains("spec.signals[0].ratio.bad"), "names no field: {}", guard.message("Ready"));
+        ensure!(
+            guard.message("Ready").contains("spec.signals[0].ratio.bad"),
+            "names no field: {}",
+            guard.message("Ready")
+        );
         ensure!(guard.status("Healthy") == "Unknown", "{}", guard.line());
     }
     scene.push(&scene.shop().version("v2")).await?;

@@ -37,7 +37,8 @@ pub async fn a_paused_deployment_is_left_alone_until_it_is_resumed(scene: Scene)
 pub async fn a_guard_waits_for_its_deployment_and_follows_it_when_it_is_made_anew(scene: Scene) -> Result<()> {
     scene.cluster.kubectl(&["create", "namespace", &scene.namespace]).await?;
     scene.apply_guard("shop", json!({})).await?;
-    let guard = scene.until("the missing target to be named", |guard| guard.reason("Ready") == "TargetNotFound").await?;
+    let guard =
+        scene.until("the missing target to be named", |guard| guard.reason("Ready") == "TargetNotFound").await?;
     guard.expect("Ready", "False", "TargetNotFound")?;
     guard.expect("Stalled", "True", "TargetNotFound")?;
     small(&scene, json!({})).await?;
@@ -86,12 +87,14 @@ pub async fn of_two_guards_on_one_deployment_the_younger_stands_aside(scene: Sce
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let second = json!({"targetRef": {"name": "shop"}});
     scene.apply_guard("second", second).await?;
-    let guard = scene.until_of("second", "the second guard to stand aside", |guard| guard.status("Stalled") == "True").await?;
+    let guard =
+        scene.until_of("second", "the second guard to stand aside", |guard| guard.status("Stalled") == "True").await?;
     guard.expect("Ready", "False", "TargetAlreadyGuarded")?;
     ensure!(guard.message("Ready").contains("shop"), "{}", guard.message("Ready"));
     scene.guard("shop").await?.expect("Ready", "True", "Accepted")?;
     scene.kubectl(&["delete", "dg", "shop", "--timeout=10s"]).await?;
-    let guard = scene.until_of("second", "the second guard to take over", |guard| guard.status("Ready") == "True").await?;
+    let guard =
+        scene.until_of("second", "the second guard to take over", |guard| guard.status("Ready") == "True").await?;
     guard.expect("Stalled", "False", "Accepted")?;
     scene.deployment().await?.untouched(1)
 }

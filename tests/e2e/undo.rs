@@ -13,15 +13,27 @@ pub async fn a_release_with_40_percent_errors_is_undone_once_and_verified(scene:
     let before = scene.begin(json!({})).await?;
     scene.push(&scene.bad()).await?;
     let guard = scene.undone(&before).await?;
-    ensure!(guard.decided("decision") == "ROLLBACK" && guard.decided("reason") == "ScoreBelowThreshold", "{}", guard.decision());
+    ensure!(
+        guard.decided("decision") == "ROLLBACK" && guard.decided("reason") == "ScoreBelowThreshold",
+        "{}",
+        guard.decision()
+    );
     ensure!(guard.decided("toRevision") == before.revision(), "{}", guard.decision());
     ensure!(guard.decision()["healthScore"].as_i64().is_some_and(|score| score < 50), "{}", guard.decision());
-    ensure!(guard.decision()["metrics"]["errorRatePpm"].as_i64().is_some_and(|ppm| ppm > 250_000), "{}", guard.decision());
+    ensure!(
+        guard.decision()["metrics"]["errorRatePpm"].as_i64().is_some_and(|ppm| ppm > 250_000),
+        "{}",
+        guard.decision()
+    );
     let bad = guard.decided("fromRevision").to_owned();
 
     let guard = scene.verified().await?;
     ensure!(guard.state() == "Serving", "{}", guard.line());
-    ensure!(guard.decided("fromRevision") == bad && guard.decided("action") == "RolledBack", "the undo was judged as a release: {}", guard.decision());
+    ensure!(
+        guard.decided("fromRevision") == bad && guard.decided("action") == "RolledBack",
+        "the undo was judged as a release: {}",
+        guard.decision()
+    );
     ensure!(guard.0["status"]["undo"].is_null(), "the intent is still there");
     let deployment = scene.deployment().await?;
     ensure!(deployment.generation() == 3, "not one undo: generation {}", deployment.generation());
@@ -40,8 +52,10 @@ pub async fn a_release_with_40_percent_errors_is_undone_once_and_verified(scene:
 
 async fn only_revision(scene: &Scene, revision: &str) -> Result<()> {
     let pods = scene.get(&["pods", "-l", "app=shop"]).await?;
-    let live = pods["items"].as_array().into_iter().flatten().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-    let hashes: Vec<_> = live.map(|pod| pod["metadata"]["labels"]["pod-template-hash"].as_str().unwrap_or("")).collect();
+    let live =
+        pods["items"].as_array().into_iter().flatten().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let hashes: Vec<_> =
+        live.map(|pod| pod["metadata"]["labels"]["pod-template-hash"].as_str().unwrap_or("")).collect();
     ensure!(hashes.len() == 2 && hashes.iter().all(|hash| *hash == revision), "pods: {hashes:?}, wanted {revision}");
     Ok(())
 }
@@ -64,11 +78,16 @@ pub async fn a_fix_pushed_while_the_bad_release_is_judged_is_not_undone(scene: S
     scene.push(&scene.bad()).await?;
     let bad = judging(&scene, &before).await?.revision().to_owned();
     scene.push(&scene.shop().version("v3")).await?;
-    let guard = scene.until("the analysis of the fix", |guard| guard.revision() != bad && guard.state() == "Judging").await?;
+    let guard =
+        scene.until("the analysis of the fix", |guard| guard.revision() != bad && guard.state() == "Judging").await?;
     let baseline = guard.0["status"]["current"]["baseline"].as_str().unwrap_or("");
     ensure!(baseline == before.revision(), "baseline {baseline}, bad {bad}, good {}", before.revision());
     let guard = scene.decided(&before).await?;
-    ensure!(guard.decided("decision") == "CONTINUE" && guard.decided("fromRevision") == guard.revision(), "{}", guard.decision());
+    ensure!(
+        guard.decided("decision") == "CONTINUE" && guard.decided("fromRevision") == guard.revision(),
+        "{}",
+        guard.decision()
+    );
     guard.expect("Healthy", "True", "AnalysisPassed")?;
     let deployment = scene.deployment().await?;
     ensure!(deployment.image() == "localhost/shop:v3", "{}", deployment.image());

@@ -48,7 +48,8 @@ pub async fn operator_log(cluster: &Cluster) -> String {
 /// Everything that helps to find out why a test failed.
 pub async fn trouble(scene: &Scene) -> String {
     let mut text = String::new();
-    for command in ["get dg -o yaml", "get deployments,replicasets,pods -o wide", "get events --sort-by=.lastTimestamp"] {
+    for command in ["get dg -o yaml", "get deployments,replicasets,pods -o wide", "get events --sort-by=.lastTimestamp"]
+    {
         let arguments: Vec<_> = command.split(' ').collect();
         let printed = scene.kubectl(&arguments).await.unwrap_or_else(|error| format!("{error:#}"));
         text.extend(["$ kubectl -n ", &scene.namespace, " ", command, "\n", &printed, "\n"]);

@@ -168,7 +168,7 @@ fn what_is_missing_forbids_fine_and_is_named() {
         signals.iter_mut().find(|signal| signal.name == name).unwrap().reading = missing;
         match judge(signals, 20).standing {
             Standing::Unproven { message, .. } => {
-                assert!(message.contains(name) && message.contains(&text), "{message}")
+                assert!(message.contains(name) && message.contains(&text), "{message}");
             }
             other => panic!("{other:?}"),
         }

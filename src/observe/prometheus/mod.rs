@@ -133,7 +133,7 @@ impl PrometheusSource {
         for signal in &request.signals {
             match signal.measure() {
                 Some(measure) => {
-                    wanted.extend(signal.full_names().into_iter().map(|name| (name, Reading::Value(measure.clone()))))
+                    wanted.extend(signal.full_names().into_iter().map(|name| (name, Reading::Value(measure.clone()))));
                 }
                 None if pods.is_empty() => {
                     wanted.extend(

@@ -65,6 +65,6 @@ impl Guard {
         for (name, value) in decision["durations"].as_object().into_iter().flatten() {
             lines.push(format!("  {name}: {}", value.as_str().unwrap_or_default()));
         }
-        lines.iter().map(|line| format!("    {line}\n")).collect()
+        format!("    {}\n", lines.join("\n    "))
     }
 }

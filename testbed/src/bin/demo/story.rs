@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Component, wait_for};
+use testbed::shop::Shop;
 
 use crate::guard::Guard;
 use crate::manifests::{CLASS, CRDS, GUARD, NAMESPACE, RATE, install, load, shop};
@@ -78,7 +79,7 @@ impl Story {
 
     async fn start(&mut self) -> Result<()> {
         title(&format!("shop v1 with 4 pods, {RATE} requests/s through its Service, and a guard"));
-        shop("v1").deploy(&self.cluster).await?;
+        self.release(&shop("v1")).await?;
         shop("v1").rolled_out(&self.cluster, Duration::from_secs(60)).await?;
         load().start(&self.cluster).await?;
         self.cluster.apply(CLASS).await?;
@@ -100,7 +101,7 @@ impl Story {
     async fn good_release(&mut self) -> Result<()> {
         title("A good release: shop v2");
         let before = self.guard().await?.revision().to_owned();
-        shop("v2").deploy(&self.cluster).await?;
+        self.release(&shop("v2")).await?;
         let decided = |guard: &Guard| guard.revision() != before && guard.decided("fromRevision") == guard.revision();
         let guard = self.narrate("the decision on v2", decided).await?;
         print!("{}", guard.explain());
@@ -114,7 +115,7 @@ impl Story {
         title("A bad release: shop v3, which fails 40 % of its requests");
         let good = self.guard().await?.revision().to_owned();
         let pushed = Timestamp::now();
-        shop("v3").fault("ERROR_RATE", "0.4").deploy(&self.cluster).await?;
+        self.release(&shop("v3").fault("ERROR_RATE", "0.4")).await?;
         let guard = self.narrate("the undo", |guard| guard.decided("action") == "RolledBack").await?;
         let sent = guard.0["status"]["rollbackTimes"].as_array().and_then(|times| times.last()).and_then(Value::as_str);
         let sent: Timestamp = sent.context("the status does not say when the undo was sent")?.parse()?;
@@ -136,11 +137,9 @@ impl Story {
     /// The fix, applied as a platform team does it. An undo that kept the fields it wrote would make this a conflict.
     async fn next_release(&mut self, restored: &str) -> Result<()> {
         title("The fix: shop v4, by kubectl apply --server-side");
-        let fixed = shop("v4").deployment().to_string();
-        let apply = ["apply", "--server-side", "-f", "-"];
-        let applied = self.cluster.kubectl_with(&apply, &fixed).await;
+        let applied = self.release(&shop("v4")).await;
         if let Err(error) = &applied {
-            say(&error.to_string());
+            say(&format!("{error:#}"));
         }
         self.expect("not refused: the undo owns nothing of the template any more", applied.is_ok());
         let decided = |guard: &Guard| guard.revision() != restored && guard.decided("fromRevision") == guard.revision();
@@ -153,7 +152,7 @@ impl Story {
         title("A good release, shop v5, while Prometheus is stopped");
         self.cluster.stop(Component::Prometheus).await?;
         let before = self.guard().await?.revision().to_owned();
-        shop("v5").deploy(&self.cluster).await?;
+        self.release(&shop("v5")).await?;
         let decided = |guard: &Guard| guard.revision() != before && guard.decided("fromRevision") == guard.revision();
         let guard = self.narrate("the decision without metrics", decided).await;
         self.cluster.start(Component::Prometheus).await?;
@@ -200,6 +199,15 @@ impl Story {
             println!("$ kubectl {}", command.join(" "));
             println!("{}", self.cluster.kubectl(&command).await.unwrap_or_else(|error| error.to_string()));
         }
+    }
+
+    /// Applies a release as a platform team does: all of it, every time, as the owner of what it names.
+    async fn release(&self, shop: &Shop) -> Result<()> {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+        let items = [namespace, shop.deployment(), shop.service()];
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+        self.cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], &list).await?;
+        Ok(())
     }
 
     async fn get(&self, what: &[&str]) -> Result<Value> {
