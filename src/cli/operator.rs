@@ -93,8 +93,7 @@ async fn lead(
     stop: CancellationToken,
 ) -> anyhow::Result<Ended> {
     wait_for_definitions(&client, &health, &stop).await;
-    // A standby is ready: it could take over.
-    health.set_ready();
+    health.set_waiting("the Lease");
     let (campaign, leadership) = if arguments.no_leader_election {
         (None, Leadership::always())
     } else {
@@ -109,6 +108,8 @@ async fn lead(
         loop {
             health.beat();
             tokio::time::sleep(Duration::from_secs(5)).await;
+            // Another replica leads, so this one is a standby, which is ready: it could take over.
+            health.set_ready();
         }
     };
     tokio::select! {
@@ -120,6 +121,7 @@ async fn lead(
         Ended::Stopped
     } else {
         tracing::info!("this replica acts");
+        health.set_waiting("the first lists");
         metrics.set_leader(true);
         let settings = Settings {
             namespace: arguments.namespace,
