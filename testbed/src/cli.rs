@@ -186,7 +186,21 @@ async fn run_and_keep(cluster: ClusterArgs, command: &[String]) -> Result<u8> {
         bail!("a cluster is up already ({dir}), end it with `testbed down`");
     }
     up(cluster).await?;
-    enter(command)
+    let code = enter(command)?;
+    // The command may have said a lot since.
+    if let Some(up) = registry::open_cluster() {
+        say_how_to_use(&up.dir);
+    }
+    Ok(code)
+}
+
+/// What a person types next, as they would have to type it here.
+fn say_how_to_use(dir: &Path) {
+    let program = env::args().next().unwrap_or_else(|| "testbed".to_owned());
+    println!("the cluster is up in {}", dir.display());
+    println!("  {program} kubectl get pods -A    one command of kubectl");
+    println!("  {program} shell                  a shell with KUBECONFIG and PROMETHEUS_URL set");
+    println!("  {program} down                   end it");
 }
 
 fn down() -> Result<u8> {
@@ -268,10 +282,7 @@ async fn up(args: ClusterArgs) -> Result<u8> {
     let mut arguments = vec!["--no-images".to_owned(), format!("--scrape-interval={}", options.scrape_interval)];
     arguments.extend(options.images.iter().map(|image| format!("--image={}", image.display())));
     let cluster = outer::up(&arguments)?;
-    println!("the cluster is up in {}", cluster.dir.display());
-    println!("  testbed kubectl get pods -A    one command of kubectl");
-    println!("  testbed shell                  a shell with KUBECONFIG and PROMETHEUS_URL set");
-    println!("  testbed down                   end it");
+    say_how_to_use(&cluster.dir);
     Ok(0)
 }
 
