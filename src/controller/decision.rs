@@ -8,13 +8,13 @@ use kube::Resource;
 use serde_json::json;
 
 use super::case::Case;
-use super::{judge, restore};
+use super::restore;
 use crate::api::DeploymentGuard;
 use crate::api::status::{ContributionStatus, DecisionMetrics, DecisionRecord, Durations, PastDecision, time_ms};
 use crate::domain::assess::Assessment;
 use crate::domain::chain::Decision;
 use crate::domain::guardrail::Clamp;
-use crate::domain::outcome::{Confidence, HealthScore};
+use crate::domain::outcome::{ActionTaken, Confidence, HealthScore};
 use crate::domain::plan::Current;
 use crate::domain::sample::{SCHEMA_VERSION, Sample, SampleState};
 use crate::record::samples::SampleOwner;
@@ -71,7 +71,7 @@ pub fn record(
         clamped_by: clamp.map(|clamp| clamp.rule.to_owned()),
         from_revision: current.revision.to_string(),
         to_revision: current.baseline.as_ref().map(ToString::to_string),
-        action: judge::planned(acts).to_string(),
+        action: if acts { ActionTaken::RollingBack } else { ActionTaken::None }.to_string(),
         action_reason: clamp.map(|clamp| format!("{}: {}", clamp.reason, clamp.message)),
         only_in_restored: Vec::new(),
         time: time_ms(now),

@@ -19,7 +19,7 @@ use crate::domain::assess::{
 use crate::domain::chain::{self, Decision, Health, Moment, Step};
 use crate::domain::evidence::PodLife;
 use crate::domain::guardrail::{self, Clamp, Proposal};
-use crate::domain::outcome::{ActionTaken, Reason, Verdict};
+use crate::domain::outcome::{Reason, Verdict};
 use crate::domain::plan::{self, Current, Due, PendingUndo, Stage};
 use crate::domain::policy::Policy;
 use crate::domain::redact::SERVER_MESSAGE;
@@ -281,10 +281,4 @@ fn settle(case: &mut Case<'_>, mut current: Current, workload: &Workload, decide
         case.draft.analysis = None;
         case.rest();
     }
-}
-
-/// The word for what a record says was done before anything was done.
-#[must_use]
-pub const fn planned(acts: bool) -> ActionTaken {
-    if acts { ActionTaken::RollingBack } else { ActionTaken::None }
 }
