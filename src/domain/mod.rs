@@ -13,6 +13,7 @@ pub mod managers;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod process;
 pub mod redact;
 pub mod retry;
 pub mod rollout;
