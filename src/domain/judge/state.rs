@@ -205,11 +205,15 @@ impl State {
         let mut any = false;
         let least = self.design.steps.div_ceil(3);
         for (signal, design) in self.signals.iter().zip(&self.design.signals) {
-            if design.weight == 0 || !design.critical || matches!(design.kind, KindWord::Level | KindWord::Leak) {
+            if !design.critical || matches!(design.kind, KindWord::Level | KindWord::Leak) {
                 continue;
             }
             any = true;
-            if signal.steps < least || signal.ln_e(design) > 0.0 || signal.ln_safety(design) < -super::BETA.ln() {
+            if design.weight == 0
+                || signal.steps < least
+                || signal.ln_e(design) > 0.0
+                || signal.ln_safety(design) < -super::BETA.ln()
+            {
                 return false;
             }
         }

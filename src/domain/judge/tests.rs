@@ -17,6 +17,7 @@ fn ratio(name: &str) -> SignalSettings {
         critical: true,
         max_ppm: None,
         limit: None,
+        on_no_data: OnNoData::Inconclusive,
         dry_run: false,
     }
 }
