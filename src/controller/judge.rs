@@ -204,14 +204,12 @@ fn state(case: &Case<'_>, policy: &Policy, current: &Current) -> AssessState {
 /// The class's Prometheus.
 async fn source(case: &Case<'_>, class: &GuardClass) -> Result<Arc<PrometheusSource>, String> {
     let name = class.name_any();
-    match case.ctx.sources.get(&name) {
-        Some(source) => Ok(source),
-        // The class was not looked at yet.
-        None => {
-            let made = case.ctx.sources.ensure(&name, &class.spec.prometheus).await;
-            made.map_err(|error| format!("GuardClass {name}: {error}"))
-        }
+    if let Some(source) = case.ctx.sources.get(&name) {
+        return Ok(source);
     }
+    // The class was not looked at yet.
+    let made = case.ctx.sources.ensure(&name, &class.spec.prometheus).await;
+    made.map_err(|error| format!("GuardClass {name}: {error}"))
 }
 
 async fn read(

@@ -186,13 +186,10 @@ impl Policy {
             signal.full_names().into_iter().map(|name| {
                 let term = Term::of(&name);
                 let kind = match (&signal.source, term) {
-                    (Source::Ratio { .. }, _) => SignalKind::Ratio,
                     (Source::Histogram { .. }, _) | (Source::Preset(_), Some(Term::Latency)) => SignalKind::Tail,
-                    (Source::Gauge { .. }, Some(Term::Memory)) | (Source::Preset(_), Some(Term::Memory)) => {
-                        SignalKind::Leak
-                    }
+                    (Source::Gauge { .. } | Source::Preset(_), Some(Term::Memory)) => SignalKind::Leak,
                     (Source::Gauge { .. }, _) => SignalKind::Level,
-                    (Source::Preset(_), _) => SignalKind::Ratio,
+                    (Source::Ratio { .. } | Source::Preset(_), _) => SignalKind::Ratio,
                 };
                 let gauge = matches!(kind, SignalKind::Level | SignalKind::Leak);
                 SignalSettings {

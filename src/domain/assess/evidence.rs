@@ -188,12 +188,11 @@ fn closed(
     }
 }
 
+/// The sides of a step, given what is bad in a tally.
+type SidesOf<'a> = &'a dyn Fn(&dyn Fn(&Tally) -> u64) -> Sides;
+
 /// One entry a test; nothing where a chosen boundary no longer exists.
-fn tests(
-    counters: &Counters,
-    design: &SignalDesign,
-    sides: &dyn Fn(&dyn Fn(&Tally) -> u64) -> Sides,
-) -> Option<Vec<Sides>> {
+fn tests(counters: &Counters, design: &SignalDesign, sides: SidesOf<'_>) -> Option<Vec<Sides>> {
     if counters.bounds.is_empty() {
         return Some(vec![sides(&|tally| tally.parts.first().copied().unwrap_or(0))]);
     }
