@@ -8,6 +8,8 @@ mod table;
 mod trial;
 
 use std::env;
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -17,12 +19,14 @@ use futures::StreamExt;
 use testbed::cluster::Cluster;
 use testbed::operator;
 use testbed::outer::Options;
-use tokio::sync::{Mutex, Semaphore};
-use tokio::time::sleep;
+use tokio::sync::Semaphore;
 
 use crate::outcome::Outcome;
 use crate::scenario::{Event, Trial, trials};
 use crate::trial::Pace;
+
+/// Twenty rollouts in the same second are not what is tried here.
+const AT_THE_DOOR: usize = 2;
 
 /// Releases that must be undone, and releases that must not, on a real cluster
 #[derive(Debug, Parser)]
@@ -46,6 +50,9 @@ struct Arguments {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
+    /// Write the operator's log there at the end
+    #[arg(long, value_name = "FILE")]
+    operator_log: Option<PathBuf>,
     /// How often Prometheus scrapes; inside a cluster it must be the one it was started with
     #[arg(long)]
     scrape_interval: Option<String>,
@@ -77,6 +84,10 @@ async fn perform(arguments: &Arguments) -> Result<ExitCode> {
     operator::install(&cluster).await?;
     cluster.apply(operator::CLASS).await?;
     let outcomes = run_all(&cluster, arguments, trials).await;
+    if let Some(file) = &arguments.operator_log {
+        let log = cluster.kubectl(&["-n", "deployment-guard", "logs", "deployment/deployment-guard"]).await?;
+        fs::write(file, log).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     if arguments.json {
         let all: Vec<_> = outcomes.iter().map(Outcome::json).collect();
         println!("{}", serde_json::to_string_pretty(&all)?);
@@ -124,19 +135,15 @@ fn agree(arguments: &Arguments, options: &Options) -> Result<()> {
 async fn run_all(cluster: &Cluster, arguments: &Arguments, trials: Vec<Trial>) -> Vec<Outcome> {
     let pace =
         Pace { history: Duration::from_secs(arguments.history_s), patience: Duration::from_secs(arguments.patience_s) };
-    let (budget, door) = (Semaphore::new(usize::try_from(arguments.traffic).unwrap_or(usize::MAX)), Mutex::new(()));
+    let budget = Semaphore::new(usize::try_from(arguments.traffic).unwrap_or(usize::MAX));
+    let door = Semaphore::new(AT_THE_DOOR);
     let count = trials.len();
     let running = trials.into_iter().enumerate().map(|(index, trial)| {
         let (budget, door) = (&budget, &door);
         async move {
             // A closed semaphore would be the only error, and nobody closes it.
             let _share = budget.acquire_many(share(&trial, arguments.traffic)).await;
-            {
-                // One after the other: twenty rollouts in the same second are not what is tried here.
-                let _open = door.lock().await;
-                sleep(Duration::from_secs(1)).await;
-            }
-            let outcome = trial::run(cluster, trial, pace).await;
+            let outcome = trial::run(cluster, trial, pace, door).await;
             say(&outcome);
             (index, outcome)
         }

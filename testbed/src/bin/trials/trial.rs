@@ -8,15 +8,18 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Component, wait_for};
 use testbed::shop::{Load, Shop};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::outcome::{Answers, Measured, Outcome, Verdict};
 use crate::scenario::{Event, Faults, Trial};
 
 /// kubectl costs a twentieth of a second of a core; the times that count are read from status.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(4);
 /// More than what comes after the window: the wait for samples that are late, and the last intervals.
 const GRACE: Duration = Duration::from_secs(90);
+/// A machine that compiles at the same time is slow.
+const PREPARATION: Duration = Duration::from_mins(4);
 /// The load ends by itself, whatever becomes of the trial.
 const LOAD_SECONDS: u32 = 3600;
 /// Both revisions serve, and the first new pods are through their start.
@@ -32,9 +35,9 @@ pub struct Pace {
     pub patience: Duration,
 }
 
-/// Runs one trial to its end.
-pub async fn run(cluster: &Cluster, trial: Trial, pace: Pace) -> Outcome {
-    let stage = Stage { cluster, trial, namespace: trial.namespace() };
+/// Runs one trial to its end. `door` lets only a few prepare themselves at a time.
+pub async fn run(cluster: &Cluster, trial: Trial, pace: Pace, door: &Semaphore) -> Outcome {
+    let stage = Stage { cluster, trial, namespace: trial.namespace(), door };
     let measured = stage.play(pace).await;
     let gone = stage.kubectl(&["delete", "namespace", &stage.namespace, "--wait=false"]).await;
     match measured.and_then(|measured| gone.map(|_| measured)) {
@@ -47,11 +50,14 @@ struct Stage<'a> {
     cluster: &'a Cluster,
     trial: Trial,
     namespace: String,
+    door: &'a Semaphore,
 }
 
 impl Stage<'_> {
     async fn play(&self, pace: Pace) -> Result<Measured> {
+        let open = self.door.acquire().await?;
         let before = self.serve().await.context("before the push")?;
+        drop(open);
         sleep(pace.history).await;
         let blind = self.trial.scenario.event == Event::Blind;
         if blind {
@@ -77,9 +83,10 @@ impl Stage<'_> {
             Shop::new(&self.namespace, "db").replicas(1).deploy(self.cluster).await?;
         }
         let shop = self.push("v1", self.trial.scenario.before).await?;
-        shop.rolled_out(self.cluster, Duration::from_mins(4)).await?;
+        shop.rolled_out(self.cluster, PREPARATION).await?;
         if self.trial.scenario.rate > 0 {
-            self.load().start(self.cluster).await?;
+            let load = self.load();
+            wait_for("the load", PREPARATION, async || load.start(self.cluster).await).await?;
         }
         self.cluster.apply(&self.guard().to_string()).await?;
         let serving = async || {
@@ -87,7 +94,7 @@ impl Stage<'_> {
             let state = text(&status["current"]["state"]);
             if state == "Serving" { Ok(text(&status["current"]["revision"])) } else { Err(state) }
         };
-        Ok(wait_for("the guard to see the workload", Duration::from_mins(1), serving).await?)
+        Ok(wait_for("the guard to see the workload", PREPARATION, serving).await?)
     }
 
     fn guard(&self) -> Value {
