@@ -143,6 +143,13 @@ impl State {
         }
     }
 
+    /// A control suffers at this moment: unless old pods beside say otherwise, it is not the release.
+    pub fn note_shared_incident(&mut self, at: Timestamp) {
+        if self.ln_e_concurrent() < self.design.threshold() {
+            self.incident = Some((self.incident.map_or(at, |(since, _)| since), at));
+        }
+    }
+
     /// ln E of all signals.
     #[must_use]
     pub fn ln_e(&self) -> f64 {
