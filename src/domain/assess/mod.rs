@@ -20,7 +20,7 @@ use super::policy::{Analysis, Scorer};
 use super::signal::Term;
 
 pub use quantile::{Quantile, quantile_ms};
-pub use seed::{SeedState, score};
+pub use seed::{STREAK, SeedState, THRESHOLD, score};
 
 /// Why there is nothing to read, without anything being broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -92,6 +92,8 @@ pub enum KindWord {
     Ratio,
     /// Slow of all.
     Tail,
+    /// Slow of all, beyond a boundary that is not known.
+    Slow,
     /// A level.
     Level,
     /// A growth.
@@ -188,7 +190,7 @@ impl Design {
 /// Which parts count how much, before the rollout.
 fn strata(settings: &Settings, history: &SignalHistory, overlap: Overlap, long: Duration, kind: Kind) -> Strata {
     let enough = match kind {
-        Kind::Ratio | Kind::Tail => history.is_enough(),
+        Kind::Ratio | Kind::Tail | Kind::Slow => history.is_enough(),
         Kind::Level | Kind::Leak => history.values.len() >= super::history::LEAST_STEPS,
     };
     let of = |young: u32, grown: u32, history: u32| Strata {
@@ -220,6 +222,7 @@ impl SignalDesign {
         let kind = match signal.kind {
             Kind::Ratio => KindWord::Ratio,
             Kind::Tail => KindWord::Tail,
+            Kind::Slow => KindWord::Slow,
             Kind::Level => KindWord::Level,
             Kind::Leak => KindWord::Leak,
         };
@@ -239,7 +242,7 @@ impl SignalDesign {
             unseen: !history.has_data(),
         };
         match signal.kind {
-            Kind::Ratio => design.measure_counts(history, &[0]),
+            Kind::Ratio | Kind::Slow => design.measure_counts(history, &[0]),
             Kind::Tail => {
                 let older = history.older();
                 let tails: Vec<Counts> = (0..history.bounds.len())

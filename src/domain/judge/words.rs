@@ -63,6 +63,7 @@ pub(super) fn boundary(design: &SignalDesign, test: usize) -> String {
 pub(super) fn subject(design: &SignalDesign, test: usize) -> String {
     match (design.kind, Term::of(&design.name)) {
         (KindWord::Tail, _) => format!("share of requests slower than {}", boundary(design, test)),
+        (KindWord::Slow, _) => "share of slow requests".to_owned(),
         (KindWord::Ratio, Some(Term::Errors)) => "error rate".to_owned(),
         _ => design.name.clone(),
     }
@@ -100,7 +101,7 @@ pub(super) fn sentence(signal: &SignalState, design: &SignalDesign) -> String {
 /// The smallest rise that would have been noticed by now, as a multiple of the old share.
 pub(super) fn excluded(signal: &SignalState, design: &SignalDesign) -> Option<f64> {
     const RISES: [f64; 10] = [1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 20.0, 50.0];
-    let cell = signal.cells.first().filter(|_| design.kind == KindWord::Ratio || design.kind == KindWord::Tail)?;
+    let cell = signal.cells.first().filter(|_| !matches!(design.kind, KindWord::Level | KindWord::Leak))?;
     let (_, old) = compared(cell, design);
     let history = old == cell.paired && cell.paired.total > 0 && cell.paired != cell.old;
     RISES.into_iter().find(|rise| {
@@ -115,7 +116,7 @@ pub(super) fn excluded(signal: &SignalState, design: &SignalDesign) -> Option<f6
 pub(super) fn allowance(design: &SignalDesign, against_history: bool) -> String {
     let ratio = design.ratio.get(usize::from(against_history)).map_or(1.0, |ratio| share(*ratio));
     match design.kind {
-        KindWord::Ratio | KindWord::Tail => {
+        KindWord::Ratio | KindWord::Tail | KindWord::Slow => {
             format!("{ratio:.2} times the old share plus {} %", percent(design.allowance().excess))
         }
         KindWord::Level => format!("{ratio:.2} times the old value"),
