@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::domain::evidence::number::to_count;
 use crate::domain::judge::PPM;
-use crate::domain::outcome::Verdict;
+use crate::domain::outcome::{Reason, Verdict};
 use crate::domain::recording::{Conclusion, Fault, MAX_HEADER_BYTES, MAX_LINE_BYTES, Replay, StepReport, StepSignal};
 
 /// Beyond this, more digits of "1 in N" say nothing.
@@ -187,7 +187,7 @@ fn decision(conclusion: &Conclusion) -> Decided {
         decision: conclusion.decision.as_str(),
         confidence: conclusion.confidence,
         health_score: conclusion.health_score,
-        reason: conclusion.reason,
+        reason: conclusion.reason.as_str(),
         deciding_step: conclusion.deciding_step,
     }
 }
@@ -210,23 +210,24 @@ fn sentence(report: &StepReport) -> String {
 fn closing(conclusion: &Conclusion) -> String {
     let at = conclusion.deciding_step.map_or_else(String::new, |step| format!(" at step {step}"));
     let meaning = match (conclusion.decision, conclusion.reason) {
-        (Verdict::Rollback, "ScoreBelowThreshold") => {
+        (Verdict::Rollback, Reason::ScoreBelowThreshold) => {
             "The health score was below 50 twice running, so the new revision is undone."
         }
+        (Verdict::Rollback, Reason::LimitExceeded) => "A limit that was set is exceeded, so the new revision is undone.",
         (Verdict::Rollback, _) => {
             "The new revision is worse than the old one by more than chance explains, so it is undone."
         }
-        (Verdict::Continue, "AnalysisPassed") => "The new revision was shown to be no worse than allowed, so it stays.",
-        (Verdict::Continue, "NoTraffic") => {
+        (Verdict::Continue, Reason::AnalysisPassed) => "The new revision was shown to be no worse than allowed, so it stays.",
+        (Verdict::Continue, Reason::NoTraffic) => {
             "The new revision answered no requests, so nothing is known about it; it stays."
         }
         (Verdict::Continue, _) => {
             "Nothing speaks against the new revision, and too little was seen to call it healthy; it stays."
         }
-        (Verdict::Inconclusive, "SharedIncident") => {
+        (Verdict::Inconclusive, Reason::SharedIncident) => {
             "The old revision suffers as well, so the release is not the explanation: a person should look."
         }
-        (Verdict::Inconclusive, "TrafficLost") => {
+        (Verdict::Inconclusive, Reason::TrafficLost) => {
             "The new revision gets far fewer requests than it should, and silence proves nothing: a person should look."
         }
         (Verdict::Inconclusive, _) => "Nothing could be proven either way: the guard keeps watching.",

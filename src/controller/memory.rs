@@ -11,6 +11,8 @@ use jiff::Timestamp;
 
 use crate::api::status::DeploymentGuardStatus;
 use crate::domain::assess::Assessment;
+use crate::domain::evidence::PodLife;
+use crate::domain::judge::History;
 use crate::domain::plan::Changes;
 use crate::domain::rollout::Workload;
 use crate::observe::pods::WorkloadKey;
@@ -45,6 +47,34 @@ pub struct Remembered {
     /// The state under which the guard is counted in the metrics.
     pub counted_as: Option<&'static str>,
     /// The scrape interval seen in the samples.
+    pub scrape: Option<Duration>,
+    /// What was seen before the rollout of a revision.
+    pub past: Option<(String, Arc<Past>)>,
+    /// Workloads whose trouble means a shared incident: as last read, with what was seen before the rollout.
+    pub controls: Vec<Control>,
+    /// The pods of the last look.
+    pub present: Vec<PodLife>,
+    /// Pods of the rollout that are gone; their last counts are still in Prometheus.
+    pub gone: Vec<PodLife>,
+}
+
+/// A workload whose trouble means a shared incident.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Its name.
+    pub name: String,
+    /// The version that was read, and what was read.
+    pub workload: (Arc<str>, Workload),
+    /// What was seen of it before the rollout.
+    pub past: Option<Arc<Past>>,
+}
+
+/// What was seen before a rollout.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// By signal.
+    pub history: History,
+    /// The scrape interval in it.
     pub scrape: Option<Duration>,
 }
 

@@ -6,10 +6,12 @@
 pub mod case;
 pub mod class;
 pub mod context;
+pub mod controls;
 pub mod decision;
 pub mod error;
 pub mod judge;
 pub mod memory;
+pub mod past;
 pub mod progress;
 pub mod reconcile;
 pub mod restore;

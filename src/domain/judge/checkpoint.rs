@@ -6,7 +6,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::design::Design;
 use super::state::{Cell, SignalState, State};
@@ -27,6 +28,10 @@ impl State {
     /// The state as JSON, at most [`super::MAX_CHECKPOINT_BYTES`] long.
     #[must_use]
     pub fn encode(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn text(&self) -> Text {
         let mut out = Packer(Vec::new());
         out.time(Some(self.began));
         out.time(Some(self.last));
@@ -38,14 +43,19 @@ impl State {
         for signal in &self.signals {
             out.signal(signal);
         }
-        let text = Text { v: VERSION, design: self.design.clone(), state: STANDARD_NO_PAD.encode(&out.0) };
-        serde_json::to_string(&text).unwrap_or_default()
+        Text { v: VERSION, design: self.design.clone(), state: STANDARD_NO_PAD.encode(&out.0) }
     }
 
     /// Reads a state back; `None` for text of another version or of no state at all.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
-        let text: Text = serde_json::from_str(text).ok().filter(|text: &Text| text.v == VERSION)?;
+        serde_json::from_str(text).ok()
+    }
+
+    fn of(text: Text) -> Option<Self> {
+        if text.v != VERSION {
+            return None;
+        }
         let bytes = STANDARD_NO_PAD.decode(&text.state).ok()?;
         let mut from = Reader(&bytes);
         let (began, last) = (from.time()??, from.time()??);
@@ -57,6 +67,18 @@ impl State {
             text.design.signals.iter().map(|design| from.signal(design.tests())).collect();
         let state = Self { design: text.design, began, last, signals: signals?, most, certified, incident, settled };
         from.0.is_empty().then_some(state)
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::of(Text::deserialize(deserializer)?).ok_or_else(|| D::Error::custom("a state of another version"))
     }
 }
 

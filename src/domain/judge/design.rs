@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BETA, Baseline, Counts, History, Kind, MAX_TESTS, PPM, Settings, SignalHistory, SignalSettings};
+use super::{BETA, Baseline, Counts, History, Kind, MAX_TESTS, OnNoData, PPM, Settings, SignalHistory, SignalSettings};
 use crate::domain::evidence::number::to_count;
 use crate::domain::process::{
     Allowance, DriftTest, HarmTest, Onset, SafetyTest, Scatter, choose_boundaries, phi_between_pods, phi_over_time,
@@ -145,6 +145,10 @@ impl Design {
                 SignalDesign::new(signal, history, strata, each)
             })
             .collect();
+        for (design, asked) in signals.iter_mut().zip(&settings.signals) {
+            // What gives no evidence stands in nobody's way unless somebody asked for it.
+            design.critical &= !asked.dry_run && (design.is_usable() || asked.on_no_data != OnNoData::Pass);
+        }
         let wanted = |index: usize| {
             let signal = settings.signals.get(index).filter(|signal| !signal.dry_run);
             signal.map_or(0, |signal| u64::from(signal.weight))

@@ -61,6 +61,18 @@ pub enum Kind {
     Leak,
 }
 
+/// What it means that a signal has no data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNoData {
+    /// Nothing is concluded.
+    #[default]
+    Inconclusive,
+    /// Health may be certified without it.
+    Pass,
+    /// The end of the window is unhealthy.
+    Fail,
+}
+
 /// One signal as asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalSettings {
@@ -78,6 +90,8 @@ pub struct SignalSettings {
     pub max_ppm: Option<u32>,
     /// The value that a leak must not reach, if known.
     pub limit: Option<u32>,
+    /// What it means that it has no data.
+    pub on_no_data: OnNoData,
     /// Shown, but of no influence.
     pub dry_run: bool,
 }

@@ -143,6 +143,13 @@ impl State {
         }
     }
 
+    /// A control suffers at this moment: unless old pods beside say otherwise, it is not the release.
+    pub fn note_shared_incident(&mut self, at: Timestamp) {
+        if self.ln_e_concurrent() < self.design.threshold() {
+            self.incident = Some((self.incident.map_or(at, |(since, _)| since), at));
+        }
+    }
+
     /// ln E of all signals.
     #[must_use]
     pub fn ln_e(&self) -> f64 {
@@ -173,10 +180,8 @@ impl State {
             }
             let share = super::design::share(design.weight);
             weight += share;
-            for (part, process) in [
-                (young, (|cell: &Cell| cell.young.ln_e()) as fn(&Cell) -> f64),
-                (grown, (|cell: &Cell| cell.grown.ln_e()) as fn(&Cell) -> f64),
-            ] {
+            let processes: [(u32, Part); 2] = [(young, |cell| cell.young.ln_e()), (grown, |cell| cell.grown.ln_e())];
+            for (part, process) in processes {
                 let part = super::design::share(part) / whole;
                 if part > 0.0 {
                     parts.push((share * part).ln() + mean(&signal.cells, process));
@@ -207,11 +212,15 @@ impl State {
         let mut any = false;
         let least = self.design.steps.div_ceil(3);
         for (signal, design) in self.signals.iter().zip(&self.design.signals) {
-            if design.weight == 0 || !design.critical || matches!(design.kind, KindWord::Level | KindWord::Leak) {
+            if !design.critical || matches!(design.kind, KindWord::Level | KindWord::Leak) {
                 continue;
             }
             any = true;
-            if signal.steps < least || signal.ln_e(design) > 0.0 || signal.ln_safety(design) < -super::BETA.ln() {
+            if design.weight == 0
+                || signal.steps < least
+                || signal.ln_e(design) > 0.0
+                || signal.ln_safety(design) < -super::BETA.ln()
+            {
                 return false;
             }
         }
@@ -363,7 +372,7 @@ impl SignalState {
     #[must_use]
     pub fn ln_e(&self, design: &SignalDesign) -> f64 {
         let strata = design.strata;
-        let parts: [(u32, fn(&Cell) -> f64); 3] = [
+        let parts: [(u32, Part); 3] = [
             (strata.young, |cell| cell.young.ln_e()),
             (strata.grown, |cell| cell.grown.ln_e()),
             (strata.history, |cell| cell.history.ln_e()),
@@ -425,8 +434,11 @@ fn test_columns(fixed: &SignalDesign, history: &SignalHistory) -> Vec<Option<usi
         .collect()
 }
 
+/// ln E of one process of a test.
+type Part = fn(&Cell) -> f64;
+
 /// ln of the mean of a process over tests.
-fn mean(cells: &[Cell], process: fn(&Cell) -> f64) -> f64 {
+fn mean(cells: &[Cell], process: Part) -> f64 {
     let values: Vec<f64> = cells.iter().map(process).collect();
     ln_sum(&values) - to_f64(u64::try_from(cells.len().max(1)).unwrap_or(1)).ln()
 }

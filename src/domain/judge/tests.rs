@@ -17,6 +17,7 @@ fn ratio(name: &str) -> SignalSettings {
         critical: true,
         max_ppm: None,
         limit: None,
+        on_no_data: OnNoData::Inconclusive,
         dry_run: false,
     }
 }
@@ -34,7 +35,7 @@ fn settings(baseline: Baseline) -> Settings {
 }
 
 fn history(rate: u64, of: u64, steps: usize) -> History {
-    let wobble = |index: usize| u64::from(index % 3 == 0);
+    let wobble = |index: usize| u64::from(index.is_multiple_of(3));
     let steps: Vec<Row> = (0..steps).map(|index| vec![Counts::new(rate + wobble(index), of)]).collect();
     History { signals: vec![SignalHistory { steps, ..SignalHistory::default() }] }
 }
@@ -64,6 +65,7 @@ impl Run {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a side of a step is optional")]
 fn counts(bad: u64, total: u64) -> Option<Counts> {
     Some(Counts::new(bad, total))
 }

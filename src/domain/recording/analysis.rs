@@ -5,11 +5,10 @@
 
 use std::time::Duration;
 
-use super::Scorer;
 use super::json::{Fields, Json, Path, Wrong, unknown};
 use crate::domain::evidence::number::to_count;
 use crate::domain::judge::{Baseline, PPM};
-use crate::domain::policy::OnInconclusive;
+use crate::domain::policy::{OnInconclusive, Scorer};
 
 const FIELDS: [&str; 10] = [
     "interval",

@@ -4,12 +4,8 @@
 //! zone stays unproven. Inputs: the last judgement. Outputs: `Conclusion`. Must never import: other rooms.
 
 use crate::domain::judge::{Finding, Judgement};
-use crate::domain::outcome::Verdict;
+use crate::domain::outcome::{Confidence, HealthScore, Reason, Verdict};
 use crate::domain::policy::OnInconclusive;
-
-pub(super) const PASSED: &str = "AnalysisPassed";
-pub(super) const TOO_LITTLE: &str = "InsufficientData";
-pub(super) const NO_TRAFFIC: &str = "NoTraffic";
 
 /// The decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +17,7 @@ pub struct Conclusion {
     /// 0–100; none without data.
     pub health_score: Option<u8>,
     /// Why, as one word of the API.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// The step that decided, from 1; none if the end of the recording did.
     pub deciding_step: Option<u64>,
     /// Why, as a sentence.
@@ -29,11 +25,11 @@ pub struct Conclusion {
 }
 
 impl Conclusion {
-    fn of(decision: Verdict, reason: &'static str, step: Option<u64>, judged: &Judgement) -> Self {
+    fn of(decision: Verdict, reason: Reason, step: Option<u64>, judged: &Judgement) -> Self {
         Self {
             decision,
-            confidence: judged.confidence.map_or(0, crate::domain::outcome::Confidence::value),
-            health_score: judged.score.map(crate::domain::outcome::HealthScore::points),
+            confidence: judged.confidence.map_or(0, Confidence::value),
+            health_score: judged.score.map(HealthScore::points),
             reason,
             deciding_step: step,
             message: judged.reasoning.clone(),
@@ -41,7 +37,7 @@ impl Conclusion {
     }
 
     /// An end that proves nothing.
-    pub(super) fn unproven(reason: &'static str, message: String, on_inconclusive: OnInconclusive) -> Self {
+    pub(super) fn unproven(reason: Reason, message: String, on_inconclusive: OnInconclusive) -> Self {
         let decision = match on_inconclusive {
             OnInconclusive::Continue => Verdict::Continue,
             OnInconclusive::Hold => Verdict::Inconclusive,
@@ -53,8 +49,9 @@ impl Conclusion {
 /// Whether a step decides by itself.
 pub(super) fn at_step(judged: &Judgement, step: u64) -> Option<Conclusion> {
     match judged.finding {
-        Finding::Harm { .. } | Finding::LimitBroken { .. } => {
-            Some(Conclusion::of(Verdict::Rollback, "EvidenceOfHarm", Some(step), judged))
+        Finding::Harm { .. } => Some(Conclusion::of(Verdict::Rollback, Reason::EvidenceOfHarm, Some(step), judged)),
+        Finding::LimitBroken { .. } => {
+            Some(Conclusion::of(Verdict::Rollback, Reason::LimitExceeded, Some(step), judged))
         }
         _ => None,
     }
@@ -67,16 +64,16 @@ pub(super) fn at_end(
     on_inconclusive: OnInconclusive,
 ) -> Conclusion {
     let Some(judged) = judged else {
-        return Conclusion::unproven(TOO_LITTLE, "the recording has no steps".to_owned(), on_inconclusive);
+        return Conclusion::unproven(Reason::InsufficientData, "the recording has no steps".to_owned(), on_inconclusive);
     };
     let reason = match &judged.finding {
         Finding::SharedIncident { .. } => {
-            return Conclusion::of(Verdict::Inconclusive, "SharedIncident", None, judged);
+            return Conclusion::of(Verdict::Inconclusive, Reason::SharedIncident, None, judged);
         }
-        Finding::TrafficLost { .. } => return Conclusion::of(Verdict::Inconclusive, "TrafficLost", None, judged),
-        _ if certified.is_some() => return Conclusion::of(Verdict::Continue, PASSED, certified, judged),
-        Finding::Nothing => NO_TRAFFIC,
-        _ => TOO_LITTLE,
+        Finding::TrafficLost { .. } => return Conclusion::of(Verdict::Inconclusive, Reason::TrafficLost, None, judged),
+        _ if certified.is_some() => return Conclusion::of(Verdict::Continue, Reason::AnalysisPassed, certified, judged),
+        Finding::Nothing => Reason::NoTraffic,
+        _ => Reason::InsufficientData,
     };
     let unproven = Conclusion::unproven(reason, String::new(), on_inconclusive);
     Conclusion::of(unproven.decision, reason, None, judged)

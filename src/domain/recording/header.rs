@@ -7,10 +7,10 @@ use super::analysis::{Asked, choice, percent, scorer};
 use super::json::{Fields, Json, Path, Wrong, parse, shown};
 use super::line::{Line, Which};
 use super::rollout::{Rollout, pairs_by_name};
-use super::{Fault, Form, MAX_SIGNALS, SCHEMA, Scorer};
+use super::{Fault, Form, MAX_SIGNALS, SCHEMA};
 use crate::domain::evidence::number::to_count;
-use crate::domain::judge::{Baseline, Kind, PPM, Settings, SignalSettings};
-use crate::domain::policy::OnInconclusive;
+use crate::domain::judge::{Baseline, Kind, OnNoData, PPM, Settings, SignalSettings};
+use crate::domain::policy::{OnInconclusive, Scorer};
 use crate::domain::signal::Term;
 
 const FIELDS: [&str; 10] =
@@ -35,6 +35,7 @@ pub(super) struct Asking {
     weight: Option<u32>,
     critical: Option<bool>,
     dry_run: bool,
+    on_no_data: OnNoData,
     max_ppm: Option<u32>,
     limit: Option<u32>,
 }
@@ -136,7 +137,7 @@ pub(super) fn kind(name: &str, form: Option<Form>) -> Kind {
 impl Asking {
     fn settings(&self, name: &str, form: Option<Form>) -> SignalSettings {
         let (term, kind) = (Term::of(name), kind(name, form));
-        let gauge = matches!(kind, Kind::Level | Kind::Leak);
+        let gauge = matches!(kind, Kind::Level | Kind::Growth | Kind::Leak);
         // Errors and latency share the weight, however latency is given.
         let weight = if gauge && term != Some(Term::Latency) { 1 } else { 2 };
         SignalSettings {
@@ -147,6 +148,7 @@ impl Asking {
             critical: self.critical.unwrap_or(!gauge),
             max_ppm: if gauge { None } else { self.max_ppm },
             limit: if gauge { self.limit } else { None },
+            on_no_data: self.on_no_data,
             dry_run: self.dry_run,
         }
     }
@@ -175,7 +177,9 @@ impl Asking {
             asking.dry_run = dry_run.bool(&path.field("dryRun"))?;
         }
         if let Some(word) = fields.get("onNoData") {
-            choice(word, &path.field("onNoData"), &[("Inconclusive", ()), ("Pass", ()), ("Fail", ())])?;
+            let known =
+                [("Inconclusive", OnNoData::Inconclusive), ("Pass", OnNoData::Pass), ("Fail", OnNoData::Fail)];
+            asking.on_no_data = choice(word, &path.field("onNoData"), &known)?;
         }
         if let Some(max) = fields.get("max") {
             asking.read_max(max, &path.field("max"))?;

@@ -31,15 +31,6 @@ pub const MAX_HEADER_BYTES: usize = 16 * 1024 * 1024;
 /// The most signals.
 pub const MAX_SIGNALS: usize = 8;
 
-/// Who judges a recording.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scorer {
-    /// Evidence with a bound on false rollbacks.
-    Evidence,
-    /// The original formula.
-    Seed,
-}
-
 /// What is wrong with a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {

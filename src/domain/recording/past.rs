@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::header::{Header, kind};
 use super::line::{Line, Reading};
-use super::{Form, Scorer};
+use super::Form;
 use crate::domain::evidence::number::to_f64;
 use crate::domain::judge::{History, MAX_HISTORY_STEPS, Row, Sides, SignalHistory};
+use crate::domain::policy::Scorer;
 use crate::domain::process::Counts;
 
 /// History beyond this is long: scatter is measured on its older half.

@@ -4,11 +4,11 @@
 //! Inputs: steps. Outputs: scores, one decision. A term that is missing takes nothing off and forbids "fine". Must never
 //! import: other rooms.
 
-use super::conclude::{Conclusion, NO_TRAFFIC, PASSED, TOO_LITTLE};
+use super::conclude::Conclusion;
 use super::line::{Line, Reading};
 use crate::domain::assess::{STREAK, THRESHOLD, quantile_ms, score};
 use crate::domain::evidence::number::to_f64;
-use crate::domain::outcome::{Confidence, HealthScore, Verdict};
+use crate::domain::outcome::{Confidence, HealthScore, Reason, Verdict};
 use crate::domain::policy::OnInconclusive;
 use crate::domain::process::Counts;
 use crate::domain::signal::Term;
@@ -75,7 +75,7 @@ impl SeedRun {
         for merged in &mut self.merged {
             *merged = Merged { value: None, ..Merged::default() };
         }
-        (self.low >= STREAK).then(|| self.conclusion(Verdict::Rollback, "ScoreBelowThreshold", Some(step)))
+        (self.low >= STREAK).then(|| self.conclusion(Verdict::Rollback, Reason::ScoreBelowThreshold, Some(step)))
     }
 
     /// The worst of each term.
@@ -100,14 +100,14 @@ impl SeedRun {
     /// What the end decides.
     pub(super) fn finish(&self, on_inconclusive: OnInconclusive) -> Conclusion {
         let Some((_, step)) = self.last else {
-            let reason = if self.counted == 0 { NO_TRAFFIC } else { TOO_LITTLE };
+            let reason = if self.counted == 0 { Reason::NoTraffic } else { Reason::InsufficientData };
             return Conclusion::unproven(reason, self.text.clone(), on_inconclusive);
         };
         if self.low == 0 && self.complete {
-            return self.conclusion(Verdict::Continue, PASSED, Some(step));
+            return self.conclusion(Verdict::Continue, Reason::AnalysisPassed, Some(step));
         }
-        let unproven = Conclusion::unproven(TOO_LITTLE, String::new(), on_inconclusive);
-        self.conclusion(unproven.decision, TOO_LITTLE, None)
+        let unproven = Conclusion::unproven(Reason::InsufficientData, String::new(), on_inconclusive);
+        self.conclusion(unproven.decision, Reason::InsufficientData, None)
     }
 
     /// The last score and what it is made of.
@@ -115,7 +115,7 @@ impl SeedRun {
         (self.last.map(|(score, _)| score.points()), &self.text)
     }
 
-    fn conclusion(&self, decision: Verdict, reason: &'static str, step: Option<u64>) -> Conclusion {
+    fn conclusion(&self, decision: Verdict, reason: Reason, step: Option<u64>) -> Conclusion {
         let value = self.last.map(|(score, _)| score);
         let far = value.map_or(0.0, |score| ((score.value() - THRESHOLD).abs() * 2.0).min(95.0));
         Conclusion {

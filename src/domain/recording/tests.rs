@@ -10,8 +10,8 @@ use crate::domain::judge::{
     Baseline, Design, History, Kind, Observed, Overlap, Row, Seen, Settings, Sides, SignalHistory, SignalSettings,
     State,
 };
-use crate::domain::outcome::Verdict;
-use crate::domain::policy::OnInconclusive;
+use crate::domain::outcome::{Reason, Verdict};
+use crate::domain::policy::{OnInconclusive, Scorer};
 use crate::domain::process::Counts;
 
 const HEADER: &str =
@@ -65,7 +65,7 @@ fn fault(header: &str, lines: &[&str]) -> (u64, String, String) {
 fn a_header_without_steps_is_judged_and_proves_nothing() {
     let (reports, end) = run(&header(""), []);
     assert!(reports.is_empty());
-    assert_eq!((end.decision, end.reason, end.deciding_step), (Verdict::Continue, "InsufficientData", None));
+    assert_eq!((end.decision, end.reason, end.deciding_step), (Verdict::Continue, Reason::InsufficientData, None));
     let (_, end) = run(&header(r#","analysis":{"onInconclusive":"Hold"}"#), []);
     assert_eq!(end.decision, Verdict::Inconclusive);
 }
@@ -87,13 +87,13 @@ fn lines_after_the_window_are_read_and_not_judged() {
     let late = |step: u64| if step <= 121 { (7, 750) } else { (700, 750) };
     let (reports, end) = run(HEADER, (1..200).map(|step| errors(15 * step, late(step), (7, 750))));
     assert_eq!(reports.len(), 121);
-    assert_eq!((end.decision, end.reason, end.deciding_step), (Verdict::Continue, "AnalysisPassed", Some(40)));
+    assert_eq!((end.decision, end.reason, end.deciding_step), (Verdict::Continue, Reason::AnalysisPassed, Some(40)));
 }
 
 #[test]
 fn no_requests_at_all_are_no_traffic() {
     let (_, end) = run(HEADER, (1..20).map(|step| errors(15 * step, (0, 0), (7, 750))));
-    assert_eq!((end.decision, end.reason, end.health_score, end.confidence), (Verdict::Continue, "NoTraffic", None, 0));
+    assert_eq!((end.decision, end.reason, end.health_score, end.confidence), (Verdict::Continue, Reason::NoTraffic, None, 0));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn an_incident_that_hits_both_is_never_a_continue() {
         errors(15 * step, if step < 60 { (7, 750) } else { (300, 750) }, if step < 60 { (7, 750) } else { (300, 750) })
     };
     let (_, end) = run(&header(&history(130, 7, 750)), (1..=75).map(lines));
-    assert_eq!((end.decision, end.reason, end.deciding_step), (Verdict::Inconclusive, "SharedIncident", None));
+    assert_eq!((end.decision, end.reason, end.deciding_step), (Verdict::Inconclusive, Reason::SharedIncident, None));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_missing_side_and_a_missing_signal_are_simply_missing() {
         r#"{"t":5,"signals":{"errors":{"old":null,"new":{}}}}"#,
     ];
     let (reports, end) = run(HEADER, lines.map(str::to_owned));
-    assert_eq!((reports.len(), end.reason), (5, "InsufficientData"));
+    assert_eq!((reports.len(), end.reason), (5, Reason::InsufficientData));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_history_shorter_than_asked_stands_still_and_an_empty_one_says_there_is_no_b
     assert_eq!(end.decision, Verdict::Rollback);
     for short in [0, 5] {
         let (reports, end) = run(&by_history(short), lines(75));
-        assert_eq!((end.decision, end.reason, end.health_score), (Verdict::Continue, "InsufficientData", None));
+        assert_eq!((end.decision, end.reason, end.health_score), (Verdict::Continue, Reason::InsufficientData, None));
         assert!(reports.iter().all(|report| report.verdict == "NoBaseline"));
     }
 }
@@ -245,7 +245,7 @@ fn a_history_with_a_deploy_inside_it_is_too_noisy_rather_than_wrong() {
     let past = (0..130).map(line).collect::<Vec<_>>().join(",");
     let asked = header(&format!(r#","baseline":"history","history":[{past}]"#));
     let (reports, end) = run(&asked, (200..260).map(|step| errors(15 * step, (7, 750), (0, 0))));
-    assert_eq!((end.decision, end.reason), (Verdict::Continue, "InsufficientData"));
+    assert_eq!((end.decision, end.reason), (Verdict::Continue, Reason::InsufficientData));
     assert!(reports.iter().all(|report| report.signals[0].message.contains("too noisy")), "{:?}", reports[0]);
 }
 
@@ -258,7 +258,7 @@ fn old_pods_that_vanish_leave_the_evidence_where_it_is() {
         format!(r#"{{"t":{},"signals":{{"errors":{{"new":{{"bad":700,"total":750}}}}}}}}"#, 15 * step)
     };
     let (reports, end) = run(HEADER, (1..40).map(line));
-    assert_eq!(end.reason, "InsufficientData");
+    assert_eq!(end.reason, Reason::InsufficientData);
     let ln_e: Vec<f64> = reports.iter().filter_map(|report| report.ln_e).collect();
     assert!(ln_e[10..].iter().all(|value| value.to_bits() == ln_e[10].to_bits()));
 }
@@ -321,11 +321,11 @@ fn the_formula_rolls_back_after_two_low_scores_and_passes_only_with_all_terms() 
         )
     };
     let (_, bad) = run(asked, (1..=20).map(|step| line(step, 3, 200)));
-    assert_eq!((bad.decision, bad.reason, bad.deciding_step), (Verdict::Rollback, "ScoreBelowThreshold", Some(4)));
+    assert_eq!((bad.decision, bad.reason, bad.deciding_step), (Verdict::Rollback, Reason::ScoreBelowThreshold, Some(4)));
     let (_, fine) = run(asked, (1..=20).map(|step| line(step, 1, 700)));
-    assert_eq!((fine.reason, fine.health_score, fine.confidence), ("AnalysisPassed", Some(78), 56));
+    assert_eq!((fine.reason, fine.health_score, fine.confidence), (Reason::AnalysisPassed, Some(78), 56));
     let (_, unproven) = run(asked, (1..=20).map(|step| errors(step, (1, 10), (0, 0))));
-    assert_eq!((unproven.reason, unproven.health_score), ("InsufficientData", Some(80)));
+    assert_eq!((unproven.reason, unproven.health_score), (Reason::InsufficientData, Some(80)));
 }
 
 fn counts(most: u64) -> impl Strategy<Value = Option<Counts>> {
@@ -351,6 +351,7 @@ fn asked(baseline: Baseline, tells_young: bool) -> Settings {
         critical: true,
         max_ppm: None,
         limit: (kind == Kind::Leak).then_some(90),
+        on_no_data: crate::domain::judge::OnNoData::Pass,
         dry_run: false,
     };
     Settings {

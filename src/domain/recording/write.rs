@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::analysis::duration_text;
-use super::{SCHEMA, Scorer};
+use super::SCHEMA;
 use crate::domain::evidence::number::to_f64;
 use crate::domain::judge::{
-    Baseline, Design, History, KindWord, Observed, PPM, Row, Seen, Settings, Sides, SignalDesign, SignalHistory,
+    Baseline, Design, History, KindWord, Observed, OnNoData, PPM, Row, Seen, Settings, Sides, SignalDesign, SignalHistory,
 };
-use crate::domain::policy::OnInconclusive;
+use crate::domain::policy::{OnInconclusive, Scorer};
 use crate::domain::process::Counts;
 
 /// The first line.
@@ -110,6 +110,11 @@ fn signals(settings: &Settings) -> Vec<Value> {
             "weight": signal.weight,
             "critical": signal.critical,
             "dryRun": signal.dry_run,
+            "onNoData": match signal.on_no_data {
+                OnNoData::Inconclusive => "Inconclusive",
+                OnNoData::Pass => "Pass",
+                OnNoData::Fail => "Fail",
+            },
         });
         if let (Some(max), Some(entry)) = (max, entry.as_object_mut()) {
             entry.insert("max".to_owned(), max);
