@@ -213,11 +213,15 @@ fn closing(conclusion: &Conclusion) -> String {
         (Verdict::Rollback, Reason::ScoreBelowThreshold) => {
             "The health score was below 50 twice running, so the new revision is undone."
         }
-        (Verdict::Rollback, Reason::LimitExceeded) => "A limit that was set is exceeded, so the new revision is undone.",
+        (Verdict::Rollback, Reason::LimitExceeded) => {
+            "A limit that was set is exceeded, so the new revision is undone."
+        }
         (Verdict::Rollback, _) => {
             "The new revision is worse than the old one by more than chance explains, so it is undone."
         }
-        (Verdict::Continue, Reason::AnalysisPassed) => "The new revision was shown to be no worse than allowed, so it stays.",
+        (Verdict::Continue, Reason::AnalysisPassed) => {
+            "The new revision was shown to be no worse than allowed, so it stays."
+        }
         (Verdict::Continue, Reason::NoTraffic) => {
             "The new revision answered no requests, so nothing is known about it; it stays."
         }

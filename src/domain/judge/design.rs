@@ -21,7 +21,7 @@ const TOO_NOISY: f64 = 3.0;
 const YOUNG: Allowance = Allowance { ratio: 5.0, excess: 0.02 };
 const YOUNG_TOP: f64 = 12.0;
 /// What a level may rise before it counts.
-const LEVEL_RATIO: f64 = 1.5;
+const LEVEL_RATIO: f64 = 1.25;
 /// Bets on the first step of a process.
 const START_MASS_PPM: u32 = PPM / 2;
 
@@ -96,8 +96,24 @@ pub enum KindWord {
     Slow,
     /// A level.
     Level,
-    /// A growth.
+    /// A level that must not keep growing.
+    Growth,
+    /// A growth from the start.
     Leak,
+}
+
+impl KindWord {
+    /// Whether it is a value rather than counts.
+    #[must_use]
+    pub const fn is_gauge(self) -> bool {
+        matches!(self, Self::Level | Self::Growth | Self::Leak)
+    }
+
+    /// Whether it is harm only while it would reach its limit soon.
+    #[must_use]
+    pub const fn must_not_fill(self) -> bool {
+        matches!(self, Self::Growth | Self::Leak)
+    }
 }
 
 /// A rollout, fixed.
@@ -195,7 +211,7 @@ impl Design {
 fn strata(settings: &Settings, history: &SignalHistory, overlap: Overlap, long: Duration, kind: Kind) -> Strata {
     let enough = match kind {
         Kind::Ratio | Kind::Tail | Kind::Slow => history.is_enough(),
-        Kind::Level | Kind::Leak => history.values.len() >= super::history::LEAST_STEPS,
+        Kind::Level | Kind::Growth | Kind::Leak => history.values.len() >= super::history::LEAST_STEPS,
     };
     let of = |young: u32, grown: u32, history: u32| Strata {
         young: young * 10_000,
@@ -228,6 +244,7 @@ impl SignalDesign {
             Kind::Tail => KindWord::Tail,
             Kind::Slow => KindWord::Slow,
             Kind::Level => KindWord::Level,
+            Kind::Growth => KindWord::Growth,
             Kind::Leak => KindWord::Leak,
         };
         let mut design = Self {
@@ -259,7 +276,7 @@ impl SignalDesign {
                     .collect();
                 design.measure_counts(history, &chosen);
             }
-            Kind::Level => design.measure_level(history),
+            Kind::Level | Kind::Growth => design.measure_level(history),
             Kind::Leak => design.measure_growth(history),
         }
         design
@@ -356,6 +373,12 @@ impl SignalDesign {
             KindWord::Ratio => Allowance { ratio: 1.25, excess: 0.001 },
             _ => Allowance { ratio: 1.5, excess: 0.01 },
         }
+    }
+
+    /// Three standard deviations of a single value, as a factor.
+    pub(super) fn noise(&self) -> f64 {
+        let sigma = self.sigma.map_or(0.0, |sigma| share(sigma[0]));
+        (3.0 * sigma / std::f64::consts::SQRT_2).exp()
     }
 
     const fn bound(&self) -> Allowance {

@@ -57,7 +57,10 @@ pub enum Kind {
     Slow,
     /// A level that goes up and down; its ratio is compared.
     Level,
-    /// A value that must not keep growing.
+    /// A level that may be higher, but must not keep growing towards its limit: memory of pods that count as grown-up,
+    /// compared with that of old pods.
+    Growth,
+    /// A value that must not grow faster than at the previous revision's own start.
     Leak,
 }
 

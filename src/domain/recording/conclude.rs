@@ -64,14 +64,20 @@ pub(super) fn at_end(
     on_inconclusive: OnInconclusive,
 ) -> Conclusion {
     let Some(judged) = judged else {
-        return Conclusion::unproven(Reason::InsufficientData, "the recording has no steps".to_owned(), on_inconclusive);
+        return Conclusion::unproven(
+            Reason::InsufficientData,
+            "the recording has no steps".to_owned(),
+            on_inconclusive,
+        );
     };
     let reason = match &judged.finding {
         Finding::SharedIncident { .. } => {
             return Conclusion::of(Verdict::Inconclusive, Reason::SharedIncident, None, judged);
         }
         Finding::TrafficLost { .. } => return Conclusion::of(Verdict::Inconclusive, Reason::TrafficLost, None, judged),
-        _ if certified.is_some() => return Conclusion::of(Verdict::Continue, Reason::AnalysisPassed, certified, judged),
+        _ if certified.is_some() => {
+            return Conclusion::of(Verdict::Continue, Reason::AnalysisPassed, certified, judged);
+        }
         Finding::Nothing => Reason::NoTraffic,
         _ => Reason::InsufficientData,
     };

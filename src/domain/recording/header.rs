@@ -118,25 +118,29 @@ impl Header {
             min_requests: self.asked.min_requests,
             history_may_enforce: self.asked.history_may_enforce,
             tells_young,
-            signals: signals.map(|((name, asking), form)| asking.settings(name, *form)).collect(),
+            signals: signals
+                .zip(&self.growth)
+                .map(|(((name, asking), form), growth)| asking.settings(name, *form, !growth.is_empty()))
+                .collect(),
         }
     }
 }
 
 /// What a signal measures, by its name and form.
-pub(super) fn kind(name: &str, form: Option<Form>) -> Kind {
+pub(super) fn kind(name: &str, form: Option<Form>, has_start: bool) -> Kind {
     match (Term::of(name), form) {
         (_, Some(Form::Boundaries)) => Kind::Tail,
         (Some(Term::Latency), Some(Form::Counts) | None) => Kind::Slow,
-        (Some(Term::Memory), Some(Form::Values) | None) => Kind::Leak,
+        (Some(Term::Memory), Some(Form::Values) | None) if has_start => Kind::Leak,
+        (Some(Term::Memory), Some(Form::Values) | None) => Kind::Growth,
         (_, Some(Form::Values)) => Kind::Level,
         _ => Kind::Ratio,
     }
 }
 
 impl Asking {
-    fn settings(&self, name: &str, form: Option<Form>) -> SignalSettings {
-        let (term, kind) = (Term::of(name), kind(name, form));
+    fn settings(&self, name: &str, form: Option<Form>, has_start: bool) -> SignalSettings {
+        let (term, kind) = (Term::of(name), kind(name, form, has_start));
         let gauge = matches!(kind, Kind::Level | Kind::Growth | Kind::Leak);
         // Errors and latency share the weight, however latency is given.
         let weight = if gauge && term != Some(Term::Latency) { 1 } else { 2 };
@@ -177,8 +181,7 @@ impl Asking {
             asking.dry_run = dry_run.bool(&path.field("dryRun"))?;
         }
         if let Some(word) = fields.get("onNoData") {
-            let known =
-                [("Inconclusive", OnNoData::Inconclusive), ("Pass", OnNoData::Pass), ("Fail", OnNoData::Fail)];
+            let known = [("Inconclusive", OnNoData::Inconclusive), ("Pass", OnNoData::Pass), ("Fail", OnNoData::Fail)];
             asking.on_no_data = choice(word, &path.field("onNoData"), &known)?;
         }
         if let Some(max) = fields.get("max") {

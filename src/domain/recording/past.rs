@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
+use super::Form;
 use super::header::{Header, kind};
 use super::line::{Line, Reading};
-use super::Form;
 use crate::domain::evidence::number::to_f64;
 use crate::domain::judge::{History, MAX_HISTORY_STEPS, Row, Sides, SignalHistory};
 use crate::domain::policy::Scorer;
@@ -91,7 +91,11 @@ impl Header {
     /// Whether a signal is judged as it is given.
     pub(super) fn fits(&self, index: usize, form: Form, judged: crate::domain::judge::Kind) -> bool {
         let fixed = self.rollout.as_ref().and_then(|rollout| rollout.signals.get(index)?.kind);
-        fixed.is_some() || self.names.get(index).is_none_or(|name| kind(name, Some(form)) == judged)
+        fixed.is_some()
+            || self.names.get(index).is_none_or(|name| {
+                let has_start = self.growth.get(index).is_some_and(|growth| !growth.is_empty());
+                kind(name, Some(form), has_start) == judged
+            })
     }
 }
 

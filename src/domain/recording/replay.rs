@@ -331,7 +331,7 @@ fn design(header: &Header, settings: &Settings, history: &History, step: std::ti
 }
 
 fn seen(reading: &Reading, boundaries: &[u64], kind: Kind) -> Seen {
-    let gauge = matches!(kind, Kind::Level | Kind::Leak);
+    let gauge = matches!(kind, Kind::Level | Kind::Growth | Kind::Leak);
     match reading {
         Reading::Values { new, old } => Seen::Values { new: *new, old: *old },
         Reading::Counts(sides) => Seen::Counts(vec![*sides]),

@@ -136,6 +136,7 @@ impl Fixed {
             ("tail", KindWord::Tail),
             ("slow", KindWord::Slow),
             ("level", KindWord::Level),
+            ("growth", KindWord::Growth),
             ("leak", KindWord::Leak),
         ];
         let strata = match of("strata") {

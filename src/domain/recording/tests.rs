@@ -93,7 +93,10 @@ fn lines_after_the_window_are_read_and_not_judged() {
 #[test]
 fn no_requests_at_all_are_no_traffic() {
     let (_, end) = run(HEADER, (1..20).map(|step| errors(15 * step, (0, 0), (7, 750))));
-    assert_eq!((end.decision, end.reason, end.health_score, end.confidence), (Verdict::Continue, Reason::NoTraffic, None, 0));
+    assert_eq!(
+        (end.decision, end.reason, end.health_score, end.confidence),
+        (Verdict::Continue, Reason::NoTraffic, None, 0)
+    );
 }
 
 #[test]
@@ -321,7 +324,10 @@ fn the_formula_rolls_back_after_two_low_scores_and_passes_only_with_all_terms() 
         )
     };
     let (_, bad) = run(asked, (1..=20).map(|step| line(step, 3, 200)));
-    assert_eq!((bad.decision, bad.reason, bad.deciding_step), (Verdict::Rollback, Reason::ScoreBelowThreshold, Some(4)));
+    assert_eq!(
+        (bad.decision, bad.reason, bad.deciding_step),
+        (Verdict::Rollback, Reason::ScoreBelowThreshold, Some(4))
+    );
     let (_, fine) = run(asked, (1..=20).map(|step| line(step, 1, 700)));
     assert_eq!((fine.reason, fine.health_score, fine.confidence), (Reason::AnalysisPassed, Some(78), 56));
     let (_, unproven) = run(asked, (1..=20).map(|step| errors(step, (1, 10), (0, 0))));

@@ -6,11 +6,12 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::analysis::duration_text;
 use super::SCHEMA;
+use super::analysis::duration_text;
 use crate::domain::evidence::number::to_f64;
 use crate::domain::judge::{
-    Baseline, Design, History, KindWord, Observed, OnNoData, PPM, Row, Seen, Settings, Sides, SignalDesign, SignalHistory,
+    Baseline, Design, History, KindWord, Observed, OnNoData, PPM, Row, Seen, Settings, Sides, SignalDesign,
+    SignalHistory,
 };
 use crate::domain::policy::{OnInconclusive, Scorer};
 use crate::domain::process::Counts;
