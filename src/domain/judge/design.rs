@@ -300,7 +300,12 @@ impl SignalDesign {
             let count = u64::try_from(pods.len().max(1)).unwrap_or(1);
             ratio[0] = ratio[0].max(widened(base, Some(spread_between_pods(&pods, between)), Some((count, count))));
             let all = SignalHistory::column(&history.steps, *test);
-            ratio[1] = ratio[1].max(widened(base, spread_over_time(&all, over_time), None));
+            let over_blocks = spread_over_time(&all, over_time);
+            ratio[1] = ratio[1].max(widened(base, over_blocks, None));
+            if let (true, Some(spread)) = (history.pods.len() < 2, over_blocks) {
+                // Pods that were not told apart: half of what lasts is taken for theirs, the rest for everybody's.
+                ratio[0] = ratio[0].max(widened(base, Some(spread / 2.0), Some((1, 1))));
+            }
         }
         self.phi = phi.map(ppm_up);
         self.ratio = ratio.map(ppm_up);
@@ -314,7 +319,7 @@ impl SignalDesign {
             Some(scatter) => (
                 // Two series that scatter alike side by side; one against the mean of its own past.
                 [scatter.within * std::f64::consts::SQRT_2, scatter.within * std::f64::consts::SQRT_2],
-                [LEVEL_RATIO, scatter.widened(allowed, logs.len()).exp()],
+                [scatter.widened_beside(allowed).exp(), scatter.widened(allowed, logs.len()).exp()],
             ),
             None => ([0.25; 2], [2.0; 2]),
         };

@@ -359,7 +359,8 @@ impl SignalState {
             (_, 0) if observed.settled || observed.pods.is_none() => {
                 let steps = to_f64(u64::try_from(history.steps.len().max(1)).unwrap_or(1));
                 let all: Counts = SignalHistory::column(&history.steps, 0).into_iter().sum();
-                if history.is_enough() && stride > 0 { to_f64(all.total) / steps } else { 0.0 }
+                let a_step = to_f64(all.total) / steps / history.longer.unwrap_or(1.0);
+                if history.is_enough() && stride > 0 { a_step } else { 0.0 }
             }
             _ => 0.0,
         };

@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, path: &Path<'_>, depth: u32) -> Result<Json<'a>, Wrong> {
         if depth > DEEPEST {
-            return path.wrong(format!("is nested more than {DEEPEST} deep"));
+            return Path::ROOT.wrong(format!("is nested more than {DEEPEST} deep"));
         }
         self.blank();
         match self.peek() {

@@ -34,10 +34,14 @@ impl Header {
         let span = last - self.history.first().map_or(0.0, |line| line.t);
         let shows = |index: usize| first.iter().any(|line| line.signals.get(index).is_some_and(Option::is_some));
         let nothing = (0..forms.len()).all(|index| !shows(index));
+        // What was fixed was fixed by steps of one length.
+        let longer =
+            spacing(&self.history).filter(|_| self.rollout.is_none()).map(|gap| gap / self.step(first).as_secs_f64());
         let signals = forms.iter().enumerate().map(|(index, form)| {
             let bounds = self.bounds(index, first);
             let mut found = SignalHistory {
                 long: span > LONG_SECONDS,
+                longer,
                 assumed: self.history.is_empty() && (nothing || shows(index)),
                 start_growth: self.growth.get(index).cloned().unwrap_or_default(),
                 ..SignalHistory::default()
