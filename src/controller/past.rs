@@ -55,6 +55,10 @@ pub async fn read(
     }
     let Some((readings, reach, resolution)) = found else { return Ok(Past::default()) };
     let mut history = reader.history(&readings, reach, resolution);
+    let step = policy.analysis.interval.resolve(scrape).as_secs_f64();
+    for signal in &mut history.signals {
+        signal.longer = signal.longer.map(|seconds| seconds / step);
+    }
     reader.add_start(&mut history, finest).await?;
     Ok(Past { history, scrape })
 }
@@ -167,6 +171,7 @@ impl Reader<'_> {
             pods: pods.collect(),
             start: binned.start.iter().map(|row| tests(row)).collect(),
             long,
+            longer: Some(resolution.as_secs_f64()),
             ..SignalHistory::default()
         }
     }
