@@ -266,6 +266,10 @@ pub struct AnalysisStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
+    /// With what the rollout is compared, and the smallest regression that can be seen in its window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub plan: Option<String>,
     /// The chance of what was seen without a regression, at its smallest so far: 1 in N.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_in: Option<String>,

@@ -4,6 +4,7 @@
 //! 0 after a requested stop, 1 after an unexpected end, 2 for configuration. Must never import: `console`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,10 @@ pub struct Arguments {
     /// Act without competing for the Lease; only for a single process outside the cluster.
     #[arg(long)]
     no_leader_election: bool,
+    /// Write a recording of every analysed rollout into this directory, to be replayed with `deployment-guard replay`;
+    /// the newest 200 are kept, 64 MiB each at most.
+    #[arg(long, env = "DEPLOYMENT_GUARD_RECORD", value_name = "DIR")]
+    record: Option<PathBuf>,
     /// Which log lines are written, such as `info` or `deployment_guard=debug,info`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     log: String,
@@ -126,6 +131,7 @@ async fn lead(
         let settings = Settings {
             namespace: arguments.namespace,
             instance: Some(arguments.name),
+            record: arguments.record,
             leadership: leadership.clone(),
             metrics,
             health,

@@ -193,6 +193,13 @@ impl<'a> Case<'a> {
         self.remembered.gone.extend(forgotten.iter().take(MOST_GONE).cloned());
     }
 
+    /// The name under which a rollout is recorded.
+    #[must_use]
+    pub fn rollout(&self, revision: &RevisionHash) -> String {
+        let started = self.draft.current.as_ref().map(|current| current.started_at.as_str()).unwrap_or_default();
+        format!("{}.{}.{revision}.{started}", self.key.namespace, self.key.name)
+    }
+
     /// Whether this is the first look of this process at a rollout that was judged before.
     #[must_use]
     pub fn is_fresh_start(&self) -> bool {

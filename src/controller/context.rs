@@ -19,6 +19,7 @@ use crate::leader::Leadership;
 use crate::observe::pods::PodIndex;
 use crate::observe::workload::WorkloadIndex;
 use crate::record::events::Events;
+use crate::record::recordings::Recordings;
 use crate::record::samples::Samples;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -52,6 +53,8 @@ pub struct Context {
     pub events: Events,
     /// Writes training samples.
     pub samples: Samples,
+    /// Writes recordings of analysed rollouts.
+    pub recordings: Recordings,
     /// Blacks out what must not be stored.
     pub redactor: Arc<Redactor>,
     /// Counts.

@@ -16,6 +16,7 @@ use crate::domain::chain::Decision;
 use crate::domain::guardrail::Clamp;
 use crate::domain::outcome::{ActionTaken, Confidence, Decider, HealthScore};
 use crate::domain::plan::Current;
+use crate::domain::rollout::RevisionHash;
 use crate::domain::sample::{SCHEMA_VERSION, Sample, SampleState};
 use crate::record::samples::SampleOwner;
 
@@ -120,6 +121,13 @@ pub async fn keep_sample(case: &mut Case<'_>) {
     }
 }
 
+/// The recording's file and hash at this moment, if the rollout is recorded.
+fn recording(case: &Case<'_>, record: &DecisionRecord) -> serde_json::Value {
+    let rollout = case.rollout(&RevisionHash::new(&record.from_revision));
+    let found = case.ctx.recordings.reference(&rollout);
+    found.map_or(serde_json::Value::Null, |(file, hash)| json!({"file": file, "sha256": hash}))
+}
+
 fn past(record: &DecisionRecord) -> PastDecision {
     PastDecision {
         id: record.id.clone(),
@@ -144,6 +152,7 @@ fn sample(case: &Case<'_>, record: &DecisionRecord) -> Sample {
         "reasoning": record.reasoning,
         "fromRevision": record.from_revision,
         "toRevision": record.to_revision,
+        "recording": recording(case, record),
     });
     Sample {
         schema_version: SCHEMA_VERSION,

@@ -17,14 +17,17 @@ use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{AnalysisStatus, KnownGood, SignalStatus, time};
 use crate::domain::assess::{
-    self, AssessInput, AssessState, Assessment, MetricReadings, Reading, RolloutView, SignalReading, SignalVerdict,
+    self, AssessInput, AssessState, Assessment, EvidenceState, MetricReadings, Reading, RolloutView, SignalReading,
+    SignalVerdict,
 };
 use crate::domain::chain::{self, Decision, Health, Moment, Step};
 use crate::domain::evidence::PodLife;
 use crate::domain::guardrail::{self, Clamp, Proposal};
+use crate::domain::judge::History;
 use crate::domain::outcome::{Reason, Verdict};
 use crate::domain::plan::{self, Current, Due, PendingUndo, Stage};
 use crate::domain::policy::{Interval, Policy, Scorer};
+use crate::domain::recording;
 use crate::domain::redact::SERVER_MESSAGE;
 use crate::domain::rollout::{PodFact, Side, Workload};
 use crate::domain::signal::Term;
@@ -91,6 +94,7 @@ pub async fn step(
     let assessment = assess::assess(policy.analysis.scorer, &state, &input, &policy.analysis);
     let interval = policy.analysis.interval.resolve(case.scrape(assessment.scrape));
     case.wake_at(plan::next_on_grid(case.now, pace(policy, &current, case.now, interval)));
+    keep_recording(case, policy, &current, &assessment, view.history);
     let blind = blind(&readings);
     say_metrics(case, current.first_ready.is_some(), readings.error(), blind.is_some());
     show(case, &assessment);
@@ -105,6 +109,7 @@ pub async fn step(
     let scored = case.last_scored(&assessment);
     match chain::decide(&assessment, scored.as_ref(), blind.as_deref(), &moment) {
         Step::Watch(reason, message) => {
+            alert(case, reason, &message);
             case.observe_condition(Type::Healthy, Truth::Unknown, reason, &message);
             case.observe_condition(Type::Reconciling, true, reason, &message);
             Ok(())
@@ -132,6 +137,19 @@ fn pace(policy: &Policy, current: &Current, now: Timestamp, interval: Duration) 
     let early = current.started.checked_add(EARLY).is_ok_and(|end| now < end);
     let fresh = early && policy.analysis.interval == Interval::Auto && policy.analysis.scorer == Scorer::Evidence;
     if fresh { (interval / 5).max(Duration::from_secs(1)) } else { interval }
+}
+
+/// Something else is wrong while a release is being judged: people are told once.
+fn alert(case: &mut Case<'_>, reason: Reason, message: &str) {
+    let event = match reason {
+        Reason::SharedIncident => EventReason::SharedIncident,
+        Reason::TrafficLost => EventReason::TrafficLost,
+        _ => return,
+    };
+    let before = crate::api::condition::find(&case.draft.conditions, Type::Healthy);
+    if before.is_none_or(|condition| condition.reason != reason.as_str()) {
+        case.note(event, message.to_owned());
+    }
 }
 
 /// Every wanted pod carries the revision, is Ready and out of its warm-up.
@@ -225,6 +243,31 @@ fn grid(policy: &Policy, step: Duration) -> Interval {
     match (policy.analysis.scorer, policy.analysis.interval) {
         (Scorer::Evidence, Interval::Auto) => Interval::Every((step / 5).max(Duration::from_secs(1))),
         (_, interval) => interval,
+    }
+}
+
+/// Writes the steps of this look into the rollout's recording. A recording that cannot be written holds nothing back.
+fn keep_recording(
+    case: &Case<'_>,
+    policy: &Policy,
+    current: &Current,
+    assessment: &Assessment,
+    history: Option<&History>,
+) {
+    let AssessState::Evidence(EvidenceState { began, state: Some(state), .. }) = &assessment.state else { return };
+    if !case.ctx.recordings.is_on() || assessment.steps.is_empty() {
+        return;
+    }
+    let lines: Vec<String> =
+        assessment.steps.iter().map(|step| recording::write_step(&state.design, *began, step)).collect();
+    let none = History::default();
+    let header = || {
+        let analysis = &policy.analysis;
+        let (settings, history) = (policy.settings(), history.unwrap_or(&none));
+        recording::write_header(&settings, &state.design, history, analysis.scorer, analysis.on_inconclusive)
+    };
+    if let Err(error) = case.ctx.recordings.append(&case.rollout(&current.revision), header, &lines) {
+        tracing::warn!(%error, "the recording was not written");
     }
 }
 
@@ -338,6 +381,7 @@ fn show(case: &mut Case<'_>, assessment: &Assessment) {
         case.draft.analysis = Some(AnalysisStatus {
             checkpoint,
             message: some(&assessment.reasoning),
+            plan: assessment.plan.clone(),
             one_in: assessment.one_in.clone(),
             counted_until: Some(time(assessment.state.since())),
         });

@@ -46,13 +46,19 @@ pub async fn read(
         let resolution = finest.max(Duration::from_secs(even));
         let readings = reader.stretch(reach, resolution).await?;
         let enough = reader.history(&readings, reach, resolution).signals.iter().all(enough_bad);
+        // Looking further back would read the same again, only coarser.
+        let all = !readings.signals.iter().any(|signal| reaches_back(signal.reading.value(), before, reach));
         found = Some((readings, reach, resolution));
-        if enough {
+        if enough || all {
             break;
         }
     }
     let Some((readings, reach, resolution)) = found else { return Ok(Past::default()) };
     let mut history = reader.history(&readings, reach, resolution);
+    let step = policy.analysis.interval.resolve(scrape).as_secs_f64();
+    for signal in &mut history.signals {
+        signal.longer = signal.longer.map(|seconds| seconds / step);
+    }
     reader.add_start(&mut history, finest).await?;
     Ok(Past { history, scrape })
 }
@@ -165,6 +171,7 @@ impl Reader<'_> {
             pods: pods.collect(),
             start: binned.start.iter().map(|row| tests(row)).collect(),
             long,
+            longer: Some(resolution.as_secs_f64()),
             ..SignalHistory::default()
         }
     }
@@ -223,6 +230,14 @@ fn counters(measured: &Measured) -> Option<&Counters> {
         Measured::Ratio(found) | Measured::Histogram(found) => Some(found),
         Measured::Gauge(_) => None,
     }
+}
+
+/// Whether counters go back to nearly the beginning of what was asked for.
+fn reaches_back(measured: Option<&Measured>, before: Timestamp, reach: Duration) -> bool {
+    let Some(found) = measured.and_then(counters) else { return false };
+    let first = found.pods.values().filter_map(|pod| pod.times.first()).map(|(at, _)| *at).min();
+    let nearly = before.checked_sub(reach.mul_f64(0.9)).unwrap_or(Timestamp::UNIX_EPOCH);
+    first.is_some_and(|first| first <= nearly)
 }
 
 /// Whether a ratio signal saw enough bad events; of other signals nothing is asked.

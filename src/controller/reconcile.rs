@@ -32,7 +32,7 @@ pub async fn reconcile(guard: Arc<DeploymentGuard>, ctx: Arc<Context>) -> Result
     let action = match result {
         Ok(()) => {
             decision::keep_sample(&mut case).await;
-            case.close().await
+            Box::pin(case.close()).await
         }
         Err(error) => case.give_up(error),
     };

@@ -33,6 +33,7 @@ use crate::observe::prometheus::QueryObserver;
 use crate::observe::watch;
 use crate::observe::workload::WorkloadIndex;
 use crate::record::events::Events;
+use crate::record::recordings::Recordings;
 use crate::record::samples::Samples;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub namespace: String,
     /// Who this replica is, in events.
     pub instance: Option<String>,
+    /// Where analysed rollouts are recorded, if anywhere.
+    pub record: Option<std::path::PathBuf>,
     /// Whether this replica acts.
     pub leadership: Leadership,
     /// Counts.
@@ -116,6 +119,7 @@ fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardC
         memory: Memory::default(),
         act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         events: Events::new(client.clone(), settings.instance, CALL_TIMEOUT),
+        recordings: Recordings::new(settings.record),
         samples: Samples::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         redactor,
         metrics: settings.metrics,

@@ -22,8 +22,10 @@ fn assessment(standing: Standing, score: Option<f64>) -> Assessment {
         only_recommend: None,
         no_data_fails: false,
         one_in: None,
+        plan: None,
         reasoning: "because".into(),
         scrape: None,
+        steps: Vec::new(),
         state: AssessState::Seed(SeedState {
             scored_until: at(0),
             low_streak: u8::from(low),

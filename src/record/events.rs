@@ -28,6 +28,10 @@ pub enum EventReason {
     AnalysisFailed,
     /// Metrics cannot be read.
     MetricsUnavailable,
+    /// Old pods or a control suffer at the same time.
+    SharedIncident,
+    /// The new revision gets next to no traffic.
+    TrafficLost,
     /// An undo was sent.
     RollbackStarted,
     /// An undo was verified.
@@ -52,6 +56,8 @@ impl EventReason {
             Self::AnalysisPassed => "AnalysisPassed",
             Self::AnalysisFailed => "AnalysisFailed",
             Self::MetricsUnavailable => "MetricsUnavailable",
+            Self::SharedIncident => "SharedIncident",
+            Self::TrafficLost => "TrafficLost",
             Self::RollbackStarted => "RollbackStarted",
             Self::RollbackSucceeded => "RollbackSucceeded",
             Self::RollbackFailed => "RollbackFailed",
@@ -70,6 +76,8 @@ impl EventReason {
             | Self::RollbackSucceeded => EventType::Normal,
             Self::AnalysisFailed
             | Self::MetricsUnavailable
+            | Self::SharedIncident
+            | Self::TrafficLost
             | Self::RollbackFailed
             | Self::RollbackSkipped
             | Self::NoKnownGoodRevision
@@ -83,7 +91,9 @@ impl EventReason {
             | Self::AnalysisStarted
             | Self::AnalysisPassed
             | Self::AnalysisFailed
-            | Self::MetricsUnavailable => "Judge",
+            | Self::MetricsUnavailable
+            | Self::SharedIncident
+            | Self::TrafficLost => "Judge",
             Self::RollbackStarted
             | Self::RollbackSucceeded
             | Self::RollbackFailed

@@ -4,5 +4,6 @@
 //! where nothing depends on them. Must never import: `act`, `observe`, `advise`, `controller`, `console`.
 
 pub mod events;
+pub mod recordings;
 pub mod samples;
 pub mod status;

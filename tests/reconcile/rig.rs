@@ -27,6 +27,8 @@ pub struct Rig {
     pub api: ApiServer,
     pub prometheus: Prometheus,
     world: JoinHandle<()>,
+    /// Where operators record, if anywhere.
+    pub record: Option<std::path::PathBuf>,
 }
 
 /// A running operator.
@@ -63,7 +65,7 @@ impl Rig {
         let prometheus = Prometheus::start().await;
         prometheus.image(BAD_IMAGE, BAD);
         let world = deployments::start(&api, &prometheus);
-        Self { api, prometheus, world }
+        Self { api, prometheus, world, record: None }
     }
 
     /// Makes a class, the default one if it is called so.
@@ -104,6 +106,7 @@ impl Rig {
         let settings = Settings {
             namespace: "deployment-guard".into(),
             instance: Some("operator-0".into()),
+            record: self.record.clone(),
             leadership,
             metrics: Arc::new(Metrics::default()),
             health: Arc::new(Health::default()),

@@ -56,6 +56,7 @@ struct Extras {
     scrape: Option<Duration>,
     p95_ms: Option<f64>,
     pods: BTreeMap<Timestamp, (u64, u64)>,
+    steps: Vec<Observed>,
 }
 
 pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: &Analysis) -> Assessment {
@@ -92,8 +93,9 @@ pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: 
     let limits: Vec<Option<u32>> = view.settings.signals.iter().map(|signal| signal.max_ppm).collect();
     let mut judgement = judge::judge(view.settings, &state);
     for (at, signals) in steps {
-        let pods = extras.pods.get(&at).copied();
-        state.step(history, &limits, &Observed { at, signals, pods, settled: view.settled });
+        let observed = Observed { at, signals, pods: extras.pods.get(&at).copied(), settled: view.settled };
+        state.step(history, &limits, &observed);
+        extras.steps.push(observed);
         judgement = judge::judge(view.settings, &state);
         // The first crossing decides; what comes after it is another question.
         if matches!(judgement.finding, Finding::Harm { .. } | Finding::LimitBroken { .. }) {
@@ -101,7 +103,7 @@ pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: 
         }
     }
     let next = EvidenceState { began: before.began, state: Some(state), controls };
-    conclude(next, &judgement, input, view, &extras)
+    conclude(next, &judgement, input, view, extras)
 }
 
 /// Each control goes through the same process against its own past, by its errors alone.
@@ -171,7 +173,9 @@ fn waiting(state: EvidenceState, input: &AssessInput<'_>, why: String) -> Assess
         only_recommend: None,
         no_data_fails: false,
         one_in: None,
+        plan: None,
         scrape: None,
+        steps: Vec::new(),
         state: AssessState::Evidence(state),
     }
 }
@@ -311,7 +315,7 @@ fn conclude(
     judgement: &Judgement,
     input: &AssessInput<'_>,
     view: RolloutView<'_>,
-    extras: &Extras,
+    extras: Extras,
 ) -> Assessment {
     let Some(state) = next.state.as_deref() else {
         return waiting(next, input, "nothing was judged".to_owned());
@@ -349,7 +353,7 @@ fn conclude(
         confidence: judgement.confidence,
         contributions,
         signals,
-        metrics: metrics(state, extras),
+        metrics: metrics(state, &extras),
         decider: Decider::Evidence,
         harm: match judgement.finding {
             Finding::LimitBroken { .. } => Reason::LimitExceeded,
@@ -358,8 +362,10 @@ fn conclude(
         only_recommend,
         no_data_fails: fails,
         one_in: one_in(judgement.most),
+        plan: view.history.map(|history| judge::plan(&state.design, history)),
         reasoning: reasoning(judgement),
         scrape: extras.scrape,
+        steps: extras.steps,
         state: AssessState::Evidence(next),
     }
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Counters, GaugePoint, PodLife};
-use super::judge::{History, Overlap, Settings};
+use super::judge::{History, Observed, Overlap, Settings};
 use super::outcome::{Confidence, Decider, HealthScore, Reason};
 use super::policy::{Analysis, Scorer};
 use super::signal::Term;
@@ -390,12 +390,16 @@ pub struct Assessment {
     pub only_recommend: Option<(Reason, String)>,
     /// A signal that had to have data had none.
     pub no_data_fails: bool,
+    /// With what the rollout is compared, and what can be seen.
+    pub plan: Option<String>,
     /// The chance of this without a regression, "1 in N", at its smallest.
     pub one_in: Option<String>,
     /// Metric, value, comparator and threshold in a sentence.
     pub reasoning: String,
     /// The scrape interval seen in the samples.
     pub scrape: Option<std::time::Duration>,
+    /// The steps that closed in this evaluation, as they were judged.
+    pub steps: Vec<Observed>,
     /// For the next evaluation.
     pub state: AssessState,
 }

@@ -332,8 +332,10 @@ fn finish(
         only_recommend: None,
         no_data_fails: false,
         one_in: None,
+        plan: None,
         reasoning,
         scrape,
+        steps: Vec::new(),
         state: AssessState::Seed(state),
     }
 }

@@ -22,7 +22,7 @@ pub use design::{Design, KindWord, Overlap, SignalDesign, Strata};
 pub use history::{History, MAX_HISTORY_STEPS, Row, SignalHistory};
 pub use judgement::{Finding, Judgement, SignalJudgement, judge};
 pub use state::{Cell, SignalState, State};
-pub use words::one_in;
+pub use words::{one_in, plan};
 
 /// Level of the certificate: how likely it may be given to a release at the bound.
 pub const BETA: f64 = 0.05;

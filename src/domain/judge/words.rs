@@ -3,6 +3,7 @@
 //! Role: numbers to words. Inputs: a state. Outputs: text. Must never import: other rooms.
 
 use super::design::{Design, KindWord, SignalDesign, percent, share};
+use super::history::{History, SignalHistory};
 use super::state::{Cell, SignalState, State};
 use crate::domain::evidence::number::to_f64;
 use crate::domain::process::{Counts, SafetyTest};
@@ -10,6 +11,8 @@ use crate::domain::signal::Term;
 
 /// Beyond this, more digits say nothing.
 const MOST: f64 = 1e9;
+/// ln E from which a signal stands out: 1 in 10.
+const NOTABLE: f64 = 2.3;
 
 /// "1 in N", N = e to the power of `ln_e`, rounded down; nothing is said below 1 in 2.
 #[must_use]
@@ -78,7 +81,11 @@ pub(super) fn sentence(signal: &SignalState, design: &SignalDesign) -> String {
         } else {
             ""
         };
-        return format!("{} {new:.1}{against}{growth}", design.name);
+        let (name, unit) = match (Term::of(&design.name), design.limit) {
+            (Some(Term::Memory), Some(_)) => ("memory", " % of its limit"),
+            _ => (design.name.as_str(), ""),
+        };
+        return format!("{name} {new:.1}{unit}{against}{growth}");
     }
     let Some((test, cell)) = loudest(signal) else { return String::new() };
     let (place, old) = compared(cell, design);
@@ -125,6 +132,52 @@ pub(super) fn allowance(design: &SignalDesign, against_history: bool) -> String 
     }
 }
 
+/// With what a rollout is compared, and the smallest regression that can be seen in its window.
+#[must_use]
+pub fn plan(design: &Design, history: &History) -> String {
+    let mut texts = Vec::new();
+    for (index, signal) in design.signals.iter().enumerate().filter(|(_, signal)| signal.weight > 0) {
+        let share = |part: u32, what: &str| {
+            let percent = part.div_ceil(super::PPM / 100);
+            (part > 0).then(|| format!("{percent} % {what}"))
+        };
+        let parts = [
+            share(signal.strata.young, "young pods against old pods"),
+            share(signal.strata.grown, "pods against old pods at the same time"),
+            share(signal.strata.history, "against the time before the rollout"),
+        ];
+        let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        let seen = match history.signals.get(index).and_then(|past| visible(design, signal, past)) {
+            Some(rise) => format!("; a rise to {rise} times can be seen"),
+            None if signal.kind.is_gauge() => String::new(),
+            None => "; there is too little traffic to see even a rise to 50 times".to_owned(),
+        };
+        texts.push(format!("{}: {parts}{seen}", signal.name));
+    }
+    texts.join(". ")
+}
+
+/// The smallest rise that would be found within the window at the traffic before the rollout, half of it on each side.
+fn visible(design: &Design, signal: &SignalDesign, past: &SignalHistory) -> Option<f64> {
+    const RISES: [f64; 9] = [1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 10.0, 20.0, 50.0];
+    let all: Counts = SignalHistory::column(&past.steps, 0).into_iter().sum();
+    let rate = all.rate().filter(|_| !past.steps.is_empty() && !signal.kind.is_gauge())?;
+    let steps = to_f64(u64::try_from(past.steps.len()).ok()?) * past.longer.unwrap_or(1.0);
+    let half = to_f64(all.total) / steps * f64::from(design.steps) / 2.0;
+    let counts = |share: f64| {
+        let whole = |value: f64| crate::domain::evidence::number::to_count(value.round()).unwrap_or(0);
+        Counts::new(whole(half * share.min(1.0)), whole(half))
+    };
+    // What one bet of the mixture has to gain: the threshold, its share of the weights, and the choice of ratio and onset.
+    let needed = design.threshold() - share(signal.weight).ln() + f64::ln(12.0) + (2.0 * f64::from(design.steps)).ln();
+    let test = signal.harm(signal.strata.grown == 0, design.alpha_share());
+    RISES.into_iter().find(|rise| {
+        // A service without errors is asked about the first ones: one in a thousand.
+        let share = (rate * rise).max(0.001 * (rise - 1.0));
+        test.increments(counts(share), counts(rate)).into_iter().any(|gain| gain >= needed)
+    })
+}
+
 /// The sentence of the whole judgement.
 pub(super) fn reasoning(state: &State) -> String {
     let design: &Design = &state.design;
@@ -136,6 +189,10 @@ pub(super) fn reasoning(state: &State) -> String {
         .map(|(signal, design)| (signal.ln_e(design), sentence(signal, design)))
         .collect();
     parts.sort_by(|a, b| b.0.total_cmp(&a.0));
+    if parts.first().is_some_and(|(ln_e, _)| *ln_e > NOTABLE) {
+        // Where something stands out, the rest is not part of the reason.
+        parts.retain(|(ln_e, _)| *ln_e > 0.0);
+    }
     let mut text = parts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ");
     if let Some(chance) = one_in(state.most) {
         let comma = if text.is_empty() { "" } else { "; " };
