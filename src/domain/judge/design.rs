@@ -320,8 +320,8 @@ impl SignalDesign {
         let (sigma, ratio) = match Scatter::of(&logs) {
             Some(scatter) => (
                 // Two series that scatter alike side by side; one against the mean of its own past.
-                [scatter.within * std::f64::consts::SQRT_2, scatter.within * std::f64::consts::SQRT_2],
-                [scatter.widened_beside(allowed).exp(), scatter.widened(allowed, logs.len()).exp()],
+                [scatter.within * std::f64::consts::SQRT_2, scatter.within * scatter.against_past()],
+                [scatter.widened_beside(allowed).exp(), scatter.widened(allowed).exp()],
             ),
             None => ([0.25; 2], [2.0; 2]),
         };

@@ -86,8 +86,9 @@ impl SignalHistory {
         self.assumed || !self.values.is_empty() || self.steps.iter().flatten().any(|counts| counts.total > 0)
     }
 
-    /// The value at the same time of day on earlier days where that is known, else paired by stride.
-    pub(super) fn paired_value(&self, seconds: f64, t: u32, stride: u32, step: f64) -> Option<f64> {
+    /// The value at the same time of day on earlier days where that is known, else the mean of all: values are no bets, so
+    /// they are not used up.
+    pub(super) fn paired_value(&self, seconds: f64, step: f64) -> Option<f64> {
         const DAY: f64 = 86_400.0;
         let span = self.values.first().map_or(0.0, |(at, _)| -at);
         let chosen: Vec<f64> = if span >= DAY {
@@ -97,9 +98,7 @@ impl SignalHistory {
             };
             self.values.iter().filter(|(at, _)| near(*at)).map(|(_, value)| *value).collect()
         } else {
-            let first = usize::try_from(t.saturating_sub(1)).ok()?;
-            let stride = usize::try_from(stride.max(1)).ok()?;
-            self.values.iter().skip(first).step_by(stride).map(|(_, value)| *value).collect()
+            self.values.iter().map(|(_, value)| *value).collect()
         };
         if chosen.is_empty() || self.values.len() < LEAST_STEPS {
             return None;

@@ -316,9 +316,8 @@ impl SignalState {
             }
         };
         let old = old.filter(|value| value.is_finite());
-        let t = cell.history.steps + 1;
         let step_seconds = to_f64(design.step_ms) / 1000.0;
-        let paired = history.paired_value(seconds, t, design.steps, step_seconds);
+        let paired = history.paired_value(seconds, step_seconds);
         if fixed.kind == KindWord::Leak {
             let growth = before.filter(|before| *before > 0.0).map(|before| (new - before) / before);
             let index = usize::try_from(self.steps.saturating_sub(1)).unwrap_or(usize::MAX);

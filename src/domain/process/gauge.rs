@@ -16,6 +16,8 @@ const MOST: f64 = 3.0;
 const BLOCK: usize = 10;
 /// One-sided 99 %.
 const Z99: f64 = 2.33;
+/// One-sided 99 % of Student's t for 1 to 10 degrees of freedom.
+const T99: [f64; 10] = [31.82, 6.96, 4.54, 3.75, 3.36, 3.14, 3.0, 2.9, 2.82, 2.76];
 /// A safety factor on the spread that was seen.
 const MARGIN: f64 = 1.1;
 
@@ -45,6 +47,10 @@ pub struct Scatter {
     pub within: f64,
     /// Standard deviation of lasting changes from block to block beyond that.
     pub between: f64,
+    /// Standard deviation of the means of blocks, as they are.
+    pub means: f64,
+    /// How many blocks there were.
+    pub blocks: usize,
 }
 
 impl Scatter {
@@ -65,7 +71,12 @@ impl Scatter {
             _ => None,
         }));
         let long_run = within.max(successive * block);
-        Some(Self { within: long_run.sqrt(), between: (between - long_run / block).max(0.0).sqrt() })
+        Some(Self {
+            within: long_run.sqrt(),
+            between: (between - long_run / block).max(0.0).sqrt(),
+            means: between.sqrt(),
+            blocks: blocks.len(),
+        })
     }
 
     /// The allowed rise against another series at the same time, which shares some of the lasting changes: half, as long
@@ -75,11 +86,23 @@ impl Scatter {
         if self.between > 0.0 { allowed.max(MARGIN.ln() + Z99 * self.between) } else { allowed }
     }
 
-    /// The allowed rise, widened by lasting changes; doubled doubt where there were too few blocks to know.
+    /// The allowed rise against the past, widened by lasting changes. From few blocks these are not told from chance, and
+    /// the next block is predicted to lie where 99 % would (Student's t).
     #[must_use]
-    pub fn widened(&self, allowed: f64, values: usize) -> f64 {
-        let least = if values / BLOCK < dispersion::BLOCKS { 2.0_f64.ln() } else { 0.0 };
-        allowed.max(least).max(MARGIN.ln() + Z99 * std::f64::consts::SQRT_2 * self.between)
+    pub fn widened(&self, allowed: f64) -> f64 {
+        let reach = if self.blocks < dispersion::BLOCKS {
+            let degrees = self.blocks.saturating_sub(2).min(T99.len() - 1);
+            T99.get(degrees).copied().unwrap_or(Z99) * self.against_past() * self.means
+        } else {
+            Z99 * std::f64::consts::SQRT_2 * self.between
+        };
+        allowed.max(MARGIN.ln() + reach)
+    }
+
+    /// By what the mean of the past is not known exactly, as a factor on a standard deviation.
+    #[must_use]
+    pub fn against_past(&self) -> f64 {
+        (1.0 + 1.0 / to_f64(u64::try_from(self.blocks.max(1)).unwrap_or(1))).sqrt()
     }
 }
 

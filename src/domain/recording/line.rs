@@ -22,6 +22,8 @@ pub(super) struct Line {
     pub(super) signals: Vec<Option<Reading>>,
     pub(super) pods: Option<(u64, u64)>,
     pub(super) settled: Option<bool>,
+    /// A workload that was named as a control suffers at this moment.
+    pub(super) control_suffers: bool,
 }
 
 /// What one signal showed.
@@ -60,7 +62,7 @@ impl Line {
     pub(super) fn read(json: &Json<'_>, path: &Path<'_>, which: Which, names: &[String]) -> Result<Self, Wrong> {
         let known: &[&str] = match which {
             Which::History => &["t", "signals"],
-            Which::Step => &["t", "signals", "pods", "settled"],
+            Which::Step => &["t", "signals", "pods", "settled", "controlSuffers"],
         };
         let fields = json.fields(path, known)?;
         let Some(t) = fields.get("t") else {
@@ -93,7 +95,8 @@ impl Line {
         }
         let pods = fields.get("pods").map(|json| read_pods(json, &path.field("pods"))).transpose()?;
         let settled = fields.get("settled").map(|json| json.bool(&path.field("settled"))).transpose()?;
-        Ok(Self { t, signals, pods, settled })
+        let suffers = fields.get("controlSuffers").map(|json| json.bool(&path.field("controlSuffers"))).transpose()?;
+        Ok(Self { t, signals, pods, settled, control_suffers: suffers.unwrap_or(false) })
     }
 }
 

@@ -247,6 +247,9 @@ impl Judging {
         self.refit(header, line);
         let observed = self.observed(line);
         self.state.step(&self.history, &self.limits, &observed);
+        if line.control_suffers {
+            self.state.note_shared_incident(observed.at);
+        }
         let judged = judge(&self.settings, &self.state);
         if self.state.certified.is_some() {
             self.certified = self.certified.or(Some(step));
@@ -387,7 +390,7 @@ fn text(kind: KindWord, weight: u32, message: &str, terms: &str) -> String {
     }
 }
 
-const fn word(finding: &Finding) -> &'static str {
+pub(super) const fn word(finding: &Finding) -> &'static str {
     match finding {
         Finding::Nothing => "Nothing",
         Finding::NoBaseline => "NoBaseline",

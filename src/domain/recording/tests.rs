@@ -85,7 +85,9 @@ fn a_bad_release_is_rolled_back_and_the_rest_of_the_file_is_still_checked() {
 #[test]
 fn lines_after_the_window_are_read_and_not_judged() {
     let late = |step: u64| if step <= 121 { (7, 750) } else { (700, 750) };
-    let (reports, end) = run(HEADER, (1..200).map(|step| errors(15 * step, late(step), (7, 750))));
+    let (reports, end) = run(&header(""), (1..200).map(|step| errors(15 * step, late(step), (7, 750))));
+    let (_, unseen) = run(HEADER, (1..121).map(|step| errors(15 * step, (7, 750), (7, 750))));
+    assert_eq!(unseen.reason, Reason::InsufficientData, "latency was asked for and never shown");
     assert_eq!(reports.len(), 121);
     assert_eq!((end.decision, end.reason, end.deciding_step), (Verdict::Continue, Reason::AnalysisPassed, Some(40)));
 }
@@ -334,6 +336,27 @@ fn the_formula_rolls_back_after_two_low_scores_and_passes_only_with_all_terms() 
     assert_eq!((unproven.reason, unproven.health_score), (Reason::InsufficientData, Some(80)));
 }
 
+#[test]
+fn one_signal_without_history_gives_the_numbers_of_the_reference() {
+    for (steps, wanted) in [
+        (vec![(38, 750, 8, 750), (41, 760, 7, 742)], vec![2.250780851938, 5.625893997045]),
+        (
+            vec![(7, 750, 8, 750), (9, 760, 7, 742), (6, 748, 9, 755)],
+            vec![-0.620526777200, -0.648330752542, -0.685607953620],
+        ),
+        (
+            vec![(1, 3, 0, 3), (0, 2, 0, 4), (1, 3, 0, 3), (1, 4, 0, 2)],
+            vec![0.247160328827, 0.245806808593, 0.555416371691, 0.762118333259],
+        ),
+    ] {
+        let lines = steps.iter().zip(1..).map(|((a, b, c, d), step)| errors(15 * step, (*a, *b), (*c, *d)));
+        let (reports, _) = run(&header(r#","baseline":"concurrent""#), lines);
+        let found: Vec<f64> = reports.iter().filter_map(|report| report.ln_e).collect();
+        assert_eq!(found.len(), wanted.len());
+        assert!(found.iter().zip(&wanted).all(|(a, b): (&f64, &f64)| (a - b).abs() < 1e-9), "{found:?} {wanted:?}");
+    }
+}
+
 fn counts(most: u64) -> impl Strategy<Value = Option<Counts>> {
     prop::option::weighted(0.8, (0..=most, 0..=most).prop_map(|(a, b)| Counts::new(a.min(b) / 20, b)))
 }
@@ -386,6 +409,7 @@ proptest! {
         start in prop::collection::vec((0_u64..9, 50_u64..90), 0..5),
         steps in prop::collection::vec((sides(), sides(), sides(), sides(), (1.0..500.0, any::<bool>()), 1_u64..40_000_000_000), 1..40),
         settled in any::<bool>(),
+        suffers in prop::option::weighted(0.2, 0_usize..40),
         pods in prop::option::of((1_u64..9, 1_u64..9)),
     ) {
         let settings = asked(baseline, tells_young);
@@ -429,16 +453,19 @@ proptest! {
                 settled,
             };
             live.step(&history, &[None; 4], &observed);
+            if suffers == Some(index) {
+                live.note_shared_incident(at);
+            }
             let judged = crate::domain::judge::judge(&settings, &live);
-            wanted.push((live.ln_e().to_bits(), judged.reasoning.clone()));
-            let line = write_step(&design, began, &observed);
+            wanted.push((live.ln_e().to_bits(), judged.reasoning.clone(), super::replay::word(&judged.finding)));
+            let line = write_step(&design, began, &observed, suffers == Some(index));
             found.extend(replay.line(u64::try_from(index).unwrap() + 2, &line).unwrap());
             if matches!(judged.finding, crate::domain::judge::Finding::Harm { .. }) || at.duration_since(began).as_secs_f64() > 1234.5 {
                 break;
             }
         }
         found.extend(replay.finish().0);
-        let found: Vec<(u64, String)> = found.into_iter().map(|report| (report.ln_e.unwrap().to_bits(), report.message)).collect();
+        let found: Vec<(u64, String, &str)> = found.into_iter().map(|report| (report.ln_e.unwrap().to_bits(), report.message, report.verdict)).collect();
         wanted.truncate(found.len());
         prop_assert!(!found.is_empty() || steps[0].5 > 1_234_000_000_000);
         prop_assert_eq!(found, wanted);

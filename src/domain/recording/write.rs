@@ -66,9 +66,9 @@ pub fn write_header(
     header.to_string()
 }
 
-/// The line of one closed step.
+/// The line of one closed step. `control_suffers`: at this moment a control is worse than its own past.
 #[must_use]
-pub fn write_step(design: &Design, began: Timestamp, observed: &Observed) -> String {
+pub fn write_step(design: &Design, began: Timestamp, observed: &Observed, control_suffers: bool) -> String {
     let mut signals = Map::new();
     for (design, seen) in design.signals.iter().zip(&observed.signals) {
         if let Some(seen) = seen {
@@ -80,6 +80,9 @@ pub fn write_step(design: &Design, began: Timestamp, observed: &Observed) -> Str
         "signals": signals,
         "settled": observed.settled,
     });
+    if let (true, Some(line)) = (control_suffers, line.as_object_mut()) {
+        line.insert("controlSuffers".to_owned(), json!(true));
+    }
     if let (Some((new, old)), Some(line)) = (observed.pods, line.as_object_mut()) {
         line.insert("pods".to_owned(), json!({ "new": new, "old": old }));
     }
