@@ -23,7 +23,7 @@ use super::signal::Term;
 
 pub use evidence::EvidenceState;
 pub use quantile::{Quantile, quantile_ms};
-pub use seed::{SeedState, score, share_of_limit};
+pub use seed::{STREAK, SeedState, THRESHOLD, score, share_of_limit};
 
 /// Why there is nothing to read, without anything being broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
