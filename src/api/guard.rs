@@ -258,7 +258,7 @@ pub struct SignalSpec {
     /// A value that goes up and down; named `memory` it is bytes, compared with the pod's memory limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gauge: Option<Gauge>,
-    /// Relative weight of its evidence; 2 by default (1 for gauges), shared by the signals of a preset. 0: shown only.
+    /// Relative weight of its evidence, of each signal of a preset; 2 by default, 1 for gauges. 0: shown only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub weight: Option<i32>,

@@ -13,6 +13,8 @@ use crate::domain::signal::{Demands, Preset, Selector, Signal, SignalName, Sourc
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+/// Signals with their parts, and controls: more would not fit into the checkpoint that status holds.
+const MOST_MEASURED: usize = 8;
 
 /// What is wrong with a spec.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,12 +51,29 @@ pub fn target(spec: &DeploymentGuardSpec) -> Result<Target, InvalidSpec> {
 /// If a field has a value that cannot be used; the error names the field and the cure.
 pub fn policy(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Policy, InvalidSpec> {
     let asked_mode = mode(spec.mode);
+    let (analysis, signals) = (analysis(&spec.analysis)?, signals(spec, class)?);
+    let measured = signals.iter().map(|signal| signal.full_names().len()).sum::<usize>() + analysis.controls.len();
+    if measured > MOST_MEASURED {
+        return Err(invalid(
+            "signals",
+            format!(
+                "come to {measured} with what presets stand for and analysis.controls, but there can be {MOST_MEASURED} at \
+                 most; leave some out"
+            ),
+        ));
+    }
+    if let Some(index) = analysis.controls.iter().position(|control| control.name == spec.target_ref.name) {
+        return Err(invalid(
+            format!("analysis.controls[{index}].name"),
+            "is the guarded workload itself; name another one, which shares what it depends on",
+        ));
+    }
     Ok(Policy {
         target: target(spec)?,
         mode: asked_mode.min(mode(class.max_mode)),
         asked_mode,
-        analysis: analysis(&spec.analysis)?,
-        signals: signals(spec, class)?,
+        analysis,
+        signals,
         rollback: rollback(&spec.rollback)?,
     })
 }
@@ -220,6 +239,9 @@ fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
     let counts = matches!(source, Source::Ratio { .. } | Source::Preset(Preset::HttpGeneric));
     if max_ppm.is_some() && !counts {
         return Err(invalid(field("max"), "limits a share of bad events; it needs a ratio or the http-generic preset"));
+    }
+    if spec.critical == Some(true) && matches!(source, Source::Gauge { .. } | Source::Preset(Preset::ContainerMemory)) {
+        return Err(invalid(field("critical"), "cannot be true for a gauge: health is certified by counts only"));
     }
     let demands = Demands {
         weight: spec

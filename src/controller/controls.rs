@@ -51,7 +51,7 @@ pub async fn read(
         };
         if control.past.is_none() {
             // Before the rollout began its pods were what the old revision is for the guarded workload.
-            let read = past::read(source, policy, &lives(Side::Old), current.started).await;
+            let read = past::read(source, policy, &lives(Side::Old), (current.started, case.now)).await;
             control.past = read.ok().map(Arc::new);
         }
         let known = case.controls();

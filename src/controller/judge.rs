@@ -76,15 +76,17 @@ pub async fn step(
     let past = if evidence { past(case, class, policy, &current, workload, &lives, &state).await } else { None };
     let lives = if evidence { with_forgotten(case, class, policy, &current, workload, lives).await } else { lives };
     let scrape = case.scrape(past.as_ref().and_then(|past| past.scrape));
-    let step = policy.analysis.interval.resolve(scrape);
+    // A step cannot be shorter than the time between two samples.
+    let step = policy.analysis.interval.resolve(scrape).max(scrape.unwrap_or_default());
     let readings = read(case, class, policy, &lives, &state, step).await;
-    let settings = policy.settings();
+    let mut settings = policy.settings();
+    settings.first_wave = workload.waves.map(|waves| u64::from(workload.replicas.div_ceil(waves.max(1))));
     let seen = controls(case, class, policy, &current, (state.since(), step)).await;
     let controls: Vec<_> = seen.iter().map(controls::Seen::view).collect();
     let view = RolloutView {
         settings: &settings,
         history: past.as_ref().map(|past| &past.history),
-        overlap: workload.expected_overlap(pods),
+        overlap: workload.expected_overlap(pods, &current.revision),
         step,
         settled: settled(&current, workload, pods, policy, case.now),
         controls: &controls,
@@ -182,7 +184,7 @@ async fn past(
         old.extend(past::forgotten(&source, policy, &case.key.namespace, prefix, lives, reach).await);
     }
     // What the old pods did from the first sight of the rollout on belongs to the rollout.
-    match past::read(&source, policy, &old, current.started).await {
+    match past::read(&source, policy, &old, (current.started, case.now)).await {
         Ok(past) => Some(case.keep_past(&current.revision, past)),
         Err(error) => {
             tracing::debug!(%error, ?state, "what was before the rollout could not be read yet");
@@ -258,8 +260,11 @@ fn keep_recording(
     if !case.ctx.recordings.is_on() || assessment.steps.is_empty() {
         return;
     }
-    let lines: Vec<String> =
-        assessment.steps.iter().map(|step| recording::write_step(&state.design, *began, step)).collect();
+    let lines: Vec<String> = assessment
+        .steps
+        .iter()
+        .map(|(step, suffers)| recording::write_step(&state.design, *began, step, *suffers))
+        .collect();
     let none = History::default();
     let header = || {
         let analysis = &policy.analysis;
@@ -377,7 +382,10 @@ fn show(case: &mut Case<'_>, assessment: &Assessment) {
         });
     }
     case.draft.signals = signals;
-    if let Ok(checkpoint) = serde_json::to_string(&assessment.state) {
+    // One that does not fit would have the whole status refused; without it a restart begins anew.
+    let fits =
+        |text: String| if text.len() <= crate::domain::judge::MAX_CHECKPOINT_BYTES { text } else { String::new() };
+    if let Ok(checkpoint) = serde_json::to_string(&assessment.state).map(fits) {
         case.draft.analysis = Some(AnalysisStatus {
             checkpoint,
             message: some(&assessment.reasoning),

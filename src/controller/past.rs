@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::memory::Past;
-use crate::domain::assess::{Measured, MetricReadings, share_of_limit};
+use crate::domain::assess::{Measured, MetricReadings, Reading, SignalReading, share_of_limit};
 use crate::domain::evidence::{Counters, GaugePoint, PodLife, bin, scrape_interval};
 use crate::domain::judge::{History, MAX_HISTORY_STEPS, SignalHistory};
 use crate::domain::policy::{Interval, Policy};
@@ -23,6 +23,8 @@ use crate::observe::prometheus::{PrometheusSource, ReadRequest};
 const REACHES: [Duration; 3] = [Duration::from_mins(30), Duration::from_hours(2), Duration::from_hours(24)];
 /// Bad events that are enough.
 const ENOUGH_BAD: u64 = 100;
+/// How long a signal that cannot be read is waited for.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How much of the recent past is read as finely as possible, to see the scrape interval.
 const FINE: Duration = Duration::from_mins(2);
 
@@ -34,9 +36,10 @@ pub async fn read(
     source: &PrometheusSource,
     policy: &Policy,
     old: &[PodLife],
-    before: Timestamp,
+    (before, now): (Timestamp, Timestamp),
 ) -> Result<Past, String> {
-    let reader = Reader { source, policy, old, before };
+    let patient = before.checked_add(PATIENCE).is_ok_and(|end| now < end);
+    let reader = Reader { source, policy, old, before, patient };
     let fine = reader.stretch(FINE, Duration::from_secs(1)).await?;
     let scrape = fine.signals.iter().filter_map(|signal| scrape_interval(counters(signal.reading.value()?)?)).min();
     let finest = scrape.unwrap_or(Interval::AUTO_RANGE.1).max(Duration::from_secs(1));
@@ -55,7 +58,14 @@ pub async fn read(
     }
     let Some((readings, reach, resolution)) = found else { return Ok(Past::default()) };
     let mut history = reader.history(&readings, reach, resolution);
-    let step = policy.analysis.interval.resolve(scrape).as_secs_f64();
+    // Read as finely as what there is allows: coarse steps of a short past are soon used up.
+    let first = readings.signals.iter().filter_map(|signal| first_sample(counters(signal.reading.value()?)?)).min();
+    let span = first.and_then(|first| Duration::try_from(before.duration_since(first)).ok());
+    if let Some(span) = span.filter(|span| span.mul_f64(1.5) < reach && resolution > finest) {
+        let finer = finest.max(Duration::from_secs(span.div_f64(1440.0).as_secs() + 1));
+        history = reader.history(&reader.stretch(span, finer).await?, span, finer);
+    }
+    let step = policy.analysis.interval.resolve(scrape).max(scrape.unwrap_or_default()).as_secs_f64();
     for signal in &mut history.signals {
         signal.longer = signal.longer.map(|seconds| seconds / step);
     }
@@ -97,6 +107,7 @@ struct Reader<'a> {
     policy: &'a Policy,
     old: &'a [PodLife],
     before: Timestamp,
+    patient: bool,
 }
 
 impl Reader<'_> {
@@ -119,9 +130,13 @@ impl Reader<'_> {
             interval: Interval::Every(resolution),
         };
         let readings = self.source.read_past(request, resolution).await;
+        // A signal that cannot be read is waited for at first; later the others begin without it.
+        let errored = |signal: &SignalReading| matches!(signal.reading, Reading::Errored(_));
+        let all = readings.signals.iter().all(errored);
+        let needed = readings.signals.iter().any(|signal| signal.term == Some(Term::Errors) && errored(signal));
         match readings.error() {
-            Some(error) => Err(error.to_owned()),
-            None => Ok(readings),
+            Some(error) if self.patient || all || needed => Err(error.to_owned()),
+            _ => Ok(readings),
         }
     }
 
@@ -199,8 +214,10 @@ impl Reader<'_> {
 
     /// The old revision's own start, where it lies outside of what was read.
     async fn add_start(&self, history: &mut History, resolution: Duration) -> Result<(), String> {
-        let Some(first) = self.old.iter().map(|life| life.created).min() else { return Ok(()) };
-        let length = self.policy.analysis.warmup + Duration::from_mins(2);
+        // Of pods that the API server has forgotten nobody knows when they began.
+        let known = self.old.iter().map(|life| life.created).filter(|created| *created > Timestamp::UNIX_EPOCH);
+        let Some(first) = known.min() else { return Ok(()) };
+        let length = self.policy.analysis.window.min(Duration::from_mins(30)) + self.policy.analysis.warmup;
         let until = first.checked_add(length).unwrap_or(self.before).min(self.before);
         let readings = self.between(first, until, resolution).await?;
         for (known, signal) in history.signals.iter_mut().zip(&readings.signals) {
@@ -232,10 +249,14 @@ fn counters(measured: &Measured) -> Option<&Counters> {
     }
 }
 
+fn first_sample(found: &Counters) -> Option<Timestamp> {
+    found.pods.values().filter_map(|pod| pod.times.first()).map(|(at, _)| *at).min()
+}
+
 /// Whether counters go back to nearly the beginning of what was asked for.
 fn reaches_back(measured: Option<&Measured>, before: Timestamp, reach: Duration) -> bool {
     let Some(found) = measured.and_then(counters) else { return false };
-    let first = found.pods.values().filter_map(|pod| pod.times.first()).map(|(at, _)| *at).min();
+    let first = first_sample(found);
     let nearly = before.checked_sub(reach.mul_f64(0.9)).unwrap_or(Timestamp::UNIX_EPOCH);
     first.is_some_and(|first| first <= nearly)
 }

@@ -126,6 +126,10 @@ fn held(by: Decider, ended: bool, reason: Reason, message: &str, moment: &Moment
 
 fn at_the_end(now: &Assessment, last: &Assessment, moment: &Moment) -> Step {
     let by = now.decider;
+    if now.no_data_fails && !matches!(last.standing, Standing::Harmful | Standing::Held { .. }) {
+        let message = format!("a signal that has to have data has none; {}", last.reasoning);
+        return decision(by, Verdict::Continue, Reason::InsufficientData, &message, Health::Bad);
+    }
     match &last.standing {
         Standing::Fine if last.score.is_none() => {
             // After a restart only the next score shows that it is still so.
@@ -141,9 +145,6 @@ fn at_the_end(now: &Assessment, last: &Assessment, moment: &Moment) -> Step {
         }
         Standing::Fine if moment.stage == Stage::Certified => Step::Confirm(last.reasoning.clone()),
         Standing::Fine => decision(by, Verdict::Continue, Reason::AnalysisPassed, &last.reasoning, Health::Good),
-        Standing::Unproven { message, .. } | Standing::NotYet { message, .. } if now.no_data_fails => {
-            decision(by, Verdict::Continue, Reason::InsufficientData, message, Health::Bad)
-        }
         Standing::Unproven { reason, message } | Standing::NotYet { reason, message } => {
             unproven(by, *reason, message, moment)
         }

@@ -26,6 +26,7 @@ fn assessment(standing: Standing, score: Option<f64>) -> Assessment {
         reasoning: "because".into(),
         scrape: None,
         steps: Vec::new(),
+        ln_e: None,
         state: AssessState::Seed(SeedState {
             scored_until: at(0),
             low_streak: u8::from(low),

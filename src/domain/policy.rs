@@ -213,6 +213,8 @@ impl Policy {
             min_requests: self.analysis.min_requests,
             history_may_enforce: self.analysis.history_may_enforce,
             tells_young: true,
+            first_wave: None,
+            controls: self.analysis.controls.len(),
             signals: signals.collect(),
         }
     }

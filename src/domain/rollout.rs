@@ -174,10 +174,12 @@ impl Workload {
     /// How long old and new pods are expected to serve side by side, from the pods that are there: waves times the time
     /// that a pod takes to be available.
     #[must_use]
-    pub fn expected_overlap(&self, pods: &[PodFact]) -> Overlap {
+    pub fn expected_overlap(&self, pods: &[PodFact], judged: &RevisionHash) -> Overlap {
         let Some(waves) = self.waves.filter(|_| self.replicas > 1) else { return Overlap::Never };
         let mut ready: Vec<Duration> = pods
             .iter()
+            // Nothing that is fixed for a rollout may depend on what the new revision does.
+            .filter(|pod| pod.revision != *judged)
             .filter_map(|pod| Duration::try_from(pod.first_ready?.duration_since(pod.created)).ok())
             .collect();
         let middle = ready.len() / 2;

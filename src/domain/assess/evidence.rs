@@ -56,7 +56,7 @@ struct Extras {
     scrape: Option<Duration>,
     p95_ms: Option<f64>,
     pods: BTreeMap<Timestamp, (u64, u64)>,
-    steps: Vec<Observed>,
+    steps: Vec<(Observed, bool)>,
 }
 
 pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: &Analysis) -> Assessment {
@@ -89,13 +89,16 @@ pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: 
             }
         }
     }
-    let controls = judge_controls(before, input, view, analysis, &mut state);
-    let limits: Vec<Option<u32>> = view.settings.signals.iter().map(|signal| signal.max_ppm).collect();
+    let (controls, suffers) = judge_controls(before, input, view, analysis);
+    let limits = view.settings.limits();
     let mut judgement = judge::judge(view.settings, &state);
     for (at, signals) in steps {
         let observed = Observed { at, signals, pods: extras.pods.get(&at).copied(), settled: view.settled };
         state.step(history, &limits, &observed);
-        extras.steps.push(observed);
+        if suffers {
+            state.note_shared_incident(at);
+        }
+        extras.steps.push((observed, suffers));
         judgement = judge::judge(view.settings, &state);
         // The first crossing decides; what comes after it is another question.
         if matches!(judgement.finding, Finding::Harm { .. } | Finding::LimitBroken { .. }) {
@@ -112,9 +115,9 @@ fn judge_controls(
     input: &AssessInput<'_>,
     view: RolloutView<'_>,
     analysis: &Analysis,
-    rollout: &mut State,
-) -> BTreeMap<String, State> {
+) -> (BTreeMap<String, State>, bool) {
     let mut controls = before.controls.clone();
+    let mut suffers = false;
     let errors = |name: &str| Term::of(name) == Some(Term::Errors);
     for control in view.controls {
         let signals: Vec<_> = view.settings.signals.iter().filter(|signal| errors(&signal.name)).cloned().collect();
@@ -145,12 +148,10 @@ fn judge_controls(
         }
         for (at, signals) in steps {
             state.step(control.history, &[], &Observed { at, signals, pods: None, settled: false });
-            if state.ln_e() >= state.design.threshold() {
-                rollout.note_shared_incident(at);
-            }
         }
+        suffers |= state.ln_e() >= state.design.threshold();
     }
-    controls
+    (controls, suffers)
 }
 
 /// Nothing can be judged yet.
@@ -176,6 +177,7 @@ fn waiting(state: EvidenceState, input: &AssessInput<'_>, why: String) -> Assess
         plan: None,
         scrape: None,
         steps: Vec::new(),
+        ln_e: None,
         state: AssessState::Evidence(state),
     }
 }
@@ -255,8 +257,10 @@ fn tests(counters: &Counters, design: &SignalDesign, sides: SidesOf<'_>) -> Opti
     let slower = |at: usize| {
         move |tally: &Tally| tally.total.saturating_sub(tally.parts.get(at).copied().unwrap_or(tally.total))
     };
-    let place =
-        |chosen: &u64| counters.bounds.iter().position(|bound| to_count((bound * 1000.0).round()) == Some(*chosen));
+    let place = |chosen: &u64| {
+        let found = counters.bounds.iter().position(|bound| to_count((bound * 1000.0).round()) == Some(*chosen));
+        found.filter(|at| counters.common.get(*at).copied().unwrap_or(false))
+    };
     design
         .boundaries
         .iter()
@@ -345,7 +349,9 @@ fn conclude(
         _ => None,
     };
     let fails = view.settings.signals.iter().zip(&state.design.signals).any(|(asked, design)| {
-        asked.on_no_data == judge::OnNoData::Fail && (design.unseen || !has_steps(state, &design.name))
+        asked.on_no_data == judge::OnNoData::Fail
+            && !asked.dry_run
+            && (design.unseen || !has_steps(state, &design.name))
     });
     Assessment {
         standing,
@@ -366,6 +372,7 @@ fn conclude(
         reasoning: reasoning(judgement),
         scrape: extras.scrape,
         steps: extras.steps,
+        ln_e: Some(judgement.ln_e),
         state: AssessState::Evidence(next),
     }
 }
@@ -399,6 +406,11 @@ fn standing(state: &State, judgement: &Judgement, input: &AssessInput<'_>) -> St
         Finding::SharedIncident { .. } => {
             Standing::Held { reason: Reason::SharedIncident, message: incident_message(state) }
         }
+        // Pods that are not Ready get no traffic, which is not lost.
+        Finding::TrafficLost { .. } if pods_missing(input).is_some() => {
+            let (reason, message) = pods_missing(input).unwrap_or((Reason::NoNewRevisionPods, String::new()));
+            Standing::NotYet { reason, message }
+        }
         Finding::TrafficLost { since } => Standing::Held {
             reason: Reason::TrafficLost,
             message: format!(
@@ -414,7 +426,8 @@ fn standing(state: &State, judgement: &Judgement, input: &AssessInput<'_>) -> St
             Standing::NotYet { reason, message }
         }
         Finding::NoBaseline => {
-            let message = "there is nothing to compare with: no old pods at the same time and no history of them";
+            let message = "there is nothing to compare with: no signal that was measured before the rollout has old \
+                           pods at the same time or enough history";
             Standing::NotYet { reason: Reason::InsufficientData, message: message.to_owned() }
         }
         Finding::Inconclusive if judgement.score.is_none() => {

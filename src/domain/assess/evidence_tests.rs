@@ -44,6 +44,8 @@ fn settings() -> Settings {
         min_requests: 20,
         history_may_enforce: true,
         tells_young: true,
+        first_wave: None,
+        controls: 0,
         signals: vec![errors],
     }
 }

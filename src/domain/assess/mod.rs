@@ -398,8 +398,10 @@ pub struct Assessment {
     pub reasoning: String,
     /// The scrape interval seen in the samples.
     pub scrape: Option<std::time::Duration>,
-    /// The steps that closed in this evaluation, as they were judged.
-    pub steps: Vec<Observed>,
+    /// The steps that closed in this evaluation, as they were judged, and whether a control suffered.
+    pub steps: Vec<(Observed, bool)>,
+    /// ln E to the bit, for replays.
+    pub ln_e: Option<f64>,
     /// For the next evaluation.
     pub state: AssessState,
 }

@@ -336,6 +336,7 @@ fn finish(
         reasoning,
         scrape,
         steps: Vec::new(),
+        ln_e: None,
         state: AssessState::Seed(state),
     }
 }

@@ -36,6 +36,8 @@ pub struct Counters {
     pub width: usize,
     /// Upper bounds of the finite buckets in milliseconds, ascending; empty for a ratio.
     pub bounds: Vec<f64>,
+    /// For each bound, whether every pod has it; where one has not, its counts there belong to another bound.
+    pub common: Vec<bool>,
     /// Per pod.
     pub pods: BTreeMap<PodName, PodCounters>,
 }
@@ -44,7 +46,8 @@ impl Counters {
     /// Counters without rows.
     #[must_use]
     pub fn new(width: usize, bounds: Vec<f64>) -> Self {
-        Self { width, bounds, pods: BTreeMap::new() }
+        let common = vec![true; bounds.len()];
+        Self { width, bounds, common, pods: BTreeMap::new() }
     }
 
     /// Adds a row; rows of a pod come in order of grid time. A row of another width is dropped.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::design::Design;
 use super::state::{Cell, SignalState, State};
-use crate::domain::process::{Counts, Harm, Safety};
+use crate::domain::process::{Counts, Harm, Onset, Safety};
 
 /// The form of the text.
 const VERSION: u32 = 1;
@@ -64,7 +64,7 @@ impl State {
         let incident = from.time()?.zip(from.time()?);
         let settled = from.number()? != 0;
         let signals: Option<Vec<SignalState>> =
-            text.design.signals.iter().map(|design| from.signal(design.tests())).collect();
+            text.design.signals.iter().map(|design| from.signal(design.tests(), text.design.onset())).collect();
         let state = Self { design: text.design, began, last, signals: signals?, most, certified, incident, settled };
         from.0.is_empty().then_some(state)
     }
@@ -143,8 +143,8 @@ impl Packer {
         for harm in [&cell.young, &cell.grown, &cell.history, &cell.incident] {
             self.number(u64::from(harm.steps));
             if harm.steps > 0 {
+                // What is left to bet follows from the number of steps.
                 harm.ln_wealth.iter().for_each(|value| self.float(*value));
-                self.float(harm.left);
             }
         }
         for (safety, steps) in [(&cell.safety, cell.grown.steps), (&cell.safety_history, cell.history.steps)] {
@@ -198,7 +198,7 @@ impl Reader<'_> {
         Some(Counts { bad: self.number()?, total: self.number()? })
     }
 
-    fn signal(&mut self, tests: usize) -> Option<SignalState> {
+    fn signal(&mut self, tests: usize, onset: Onset) -> Option<SignalState> {
         let until = self.time()??;
         let values = match self.option()? {
             Some(_) => Some((self.float()?, self.float()?)),
@@ -213,7 +213,7 @@ impl Reader<'_> {
         let limit = (self.time()?, self.counts()?);
         let (broken, broken_counts) = (self.option()?, self.counts()?);
         let starved_since = self.time()?;
-        let cells: Option<Vec<Cell>> = (0..tests).map(|_| self.cell()).collect();
+        let cells: Option<Vec<Cell>> = (0..tests).map(|_| self.cell(onset)).collect();
         Some(SignalState {
             until,
             cells: cells?,
@@ -228,10 +228,10 @@ impl Reader<'_> {
         })
     }
 
-    fn cell(&mut self) -> Option<Cell> {
+    fn cell(&mut self, onset: Onset) -> Option<Cell> {
         let mut cell = Cell::default();
         for harm in [&mut cell.young, &mut cell.grown, &mut cell.history, &mut cell.incident] {
-            *harm = self.harm()?;
+            *harm = self.harm(onset)?;
         }
         if cell.grown.steps > 0 {
             cell.safety = self.safety()?;
@@ -243,13 +243,13 @@ impl Reader<'_> {
         Some(cell)
     }
 
-    fn harm(&mut self) -> Option<Harm> {
+    fn harm(&mut self, onset: Onset) -> Option<Harm> {
         let mut harm = Harm { steps: self.small()?, ..Harm::default() };
         if harm.steps > 0 {
             for value in &mut harm.ln_wealth {
                 *value = self.float()?;
             }
-            harm.left = self.float()?;
+            harm.left = onset.left_after(harm.steps);
         }
         Some(harm)
     }

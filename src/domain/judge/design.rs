@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{BETA, Baseline, Counts, History, Kind, MAX_TESTS, OnNoData, PPM, Settings, SignalHistory, SignalSettings};
 use crate::domain::evidence::number::to_count;
 use crate::domain::process::{
-    Allowance, DriftTest, HarmTest, Onset, SafetyTest, Scatter, choose_boundaries, phi_between_pods, phi_over_time,
-    spread_between_pods, spread_over_time, widened,
+    Allowance, DriftTest, HarmTest, Onset, SafetyTest, Scatter, UNSURE, choose_boundaries, phi_between_pods,
+    phi_over_time, spread_between_pods, spread_over_time, widened,
 };
 
 /// Beyond this allowed ratio a signal says nothing any more.
@@ -147,7 +147,7 @@ impl Design {
     pub fn new(settings: &Settings, history: &History, overlap: Overlap, warmup: Duration, step: Duration) -> Self {
         let tails = settings.signals.iter().filter(|signal| signal.kind == Kind::Tail).count();
         let others = settings.signals.len().saturating_sub(tails);
-        let each = (MAX_TESTS.saturating_sub(others) / tails.max(1)).clamp(1, 3);
+        let each = (MAX_TESTS.saturating_sub(others + settings.controls) / tails.max(1)).clamp(1, 3);
         let step = step.max(Duration::from_secs(1));
         let steps = settings.window.as_millis().div_ceil(step.as_millis().max(1));
         let none = SignalHistory::default();
@@ -158,7 +158,7 @@ impl Design {
             .map(|(index, signal)| {
                 let history = history.signals.get(index).unwrap_or(&none);
                 let strata = strata(settings, history, overlap, warmup + 4 * step, signal.kind);
-                SignalDesign::new(signal, history, strata, each)
+                SignalDesign::new(signal, history, strata, each, settings.first_wave)
             })
             .collect();
         for (design, asked) in signals.iter_mut().zip(&settings.signals) {
@@ -240,7 +240,13 @@ fn strata(settings: &Settings, history: &SignalHistory, overlap: Overlap, long: 
 }
 
 impl SignalDesign {
-    fn new(signal: &SignalSettings, history: &SignalHistory, strata: Strata, most_boundaries: usize) -> Self {
+    fn new(
+        signal: &SignalSettings,
+        history: &SignalHistory,
+        strata: Strata,
+        most_boundaries: usize,
+        first_wave: Option<u64>,
+    ) -> Self {
         let kind = match signal.kind {
             Kind::Ratio => KindWord::Ratio,
             Kind::Tail => KindWord::Tail,
@@ -265,7 +271,7 @@ impl SignalDesign {
             unseen: !history.has_data(),
         };
         match signal.kind {
-            Kind::Ratio | Kind::Slow => design.measure_counts(history, &[0]),
+            Kind::Ratio | Kind::Slow => design.measure_counts(history, &[0], first_wave),
             Kind::Tail => {
                 let older = history.older();
                 let tails: Vec<Counts> = (0..history.bounds.len())
@@ -276,7 +282,7 @@ impl SignalDesign {
                     .iter()
                     .filter_map(|index| to_count((history.bounds.get(*index)? * 1000.0).round()))
                     .collect();
-                design.measure_counts(history, &chosen);
+                design.measure_counts(history, &chosen, first_wave);
             }
             Kind::Level | Kind::Growth => design.measure_level(history),
             Kind::Leak => design.measure_growth(history),
@@ -285,12 +291,14 @@ impl SignalDesign {
     }
 
     /// φ and the allowed ratios, the widest of all tests.
-    fn measure_counts(&mut self, history: &SignalHistory, tests: &[usize]) {
+    fn measure_counts(&mut self, history: &SignalHistory, tests: &[usize], first_wave: Option<u64>) {
         let base = self.allowance().ratio;
         let (mut phi, mut ratio) = ([1.0_f64; 2], [base; 2]);
         for test in tests {
             let older = SignalHistory::column(history.older(), *test);
-            let over_time = phi_over_time(&older).unwrap_or(1.0);
+            // Too few events to know are doubt; no history at all is what a recording may have.
+            let unknown = if history.steps.is_empty() { 1.0 } else { UNSURE };
+            let over_time = phi_over_time(&older).unwrap_or(unknown);
             let longest = history.pods.iter().map(Vec::len).max().unwrap_or(0);
             let by_step: Vec<Vec<Counts>> = (0..longest)
                 .map(|step| history.pods.iter().filter_map(|pod| pod.get(step)?.get(*test).copied()).collect())
@@ -300,7 +308,11 @@ impl SignalDesign {
             let pods: Vec<Counts> =
                 history.pods.iter().map(|pod| SignalHistory::column(pod, *test).into_iter().sum()).collect();
             let count = u64::try_from(pods.len().max(1)).unwrap_or(1);
-            ratio[0] = ratio[0].max(widened(base, Some(spread_between_pods(&pods, between)), Some((count, count))));
+            ratio[0] = ratio[0].max(widened(
+                base,
+                Some(spread_between_pods(&pods, between)),
+                Some((first_wave.unwrap_or(count), count)),
+            ));
             let all = SignalHistory::column(&history.steps, *test);
             let over_blocks = spread_over_time(&all, over_time);
             ratio[1] = ratio[1].max(widened(base, over_blocks, None));

@@ -179,7 +179,7 @@ fn finding(settings: &Settings, state: &State, ln_e: f64, counted: bool, compare
     let kappa = (ALPHA_MOST / state.design.alpha_share()).clamp(1.0, KAPPA_MOST);
     if ln_e >= threshold - kappa.ln() {
         Finding::Grey
-    } else if state.certified.is_some() {
+    } else if state.certified.is_some() && state.incident.is_none() {
         Finding::Certified
     } else {
         Finding::Inconclusive
@@ -193,6 +193,7 @@ fn confidence(finding: &Finding, state: &State, ln_e: f64) -> Confidence {
     let percent = match finding {
         Finding::LimitBroken { .. } => 1.0,
         Finding::Harm { .. } => bad,
+        _ if ln_e >= state.design.threshold() => bad,
         Finding::Certified => {
             let least = state
                 .signals
@@ -287,6 +288,9 @@ fn smallest_unseen(state: &State) -> String {
             let total = signal.cells.first()?.new.total;
             match excluded(signal, design) {
                 Some(rise) => Some(format!("{}: a rise to {rise} times the old share is excluded", design.name)),
+                None if little_to_compare(signal, design) => {
+                    Some(format!("{}: there is too little of the old revision to compare with", design.name))
+                }
                 None if total > 0 => Some(format!(
                     "{}: {} requests are too few to exclude even a rise to 50 times the old share",
                     design.name,
@@ -297,4 +301,9 @@ fn smallest_unseen(state: &State) -> String {
         })
         .collect();
     parts.join("; ")
+}
+
+/// Whether what is compared with is a small part of what was counted.
+fn little_to_compare(signal: &super::SignalState, design: &super::SignalDesign) -> bool {
+    signal.cells.first().is_some_and(|cell| compared(cell, design).1.total < cell.new.total / 20)
 }

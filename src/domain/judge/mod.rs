@@ -114,8 +114,20 @@ pub struct Settings {
     pub history_may_enforce: bool,
     /// Whether young pods are told apart; recordings may not.
     pub tells_young: bool,
+    /// Pods of the new revision that come first; as many as there are old ones if nobody knows.
+    pub first_wave: Option<u64>,
+    /// Workloads that are judged as controls beside it.
+    pub controls: usize,
     /// What is measured.
     pub signals: Vec<SignalSettings>,
+}
+
+impl Settings {
+    /// The users' limits, of signals that have any influence.
+    #[must_use]
+    pub fn limits(&self) -> Vec<Option<u32>> {
+        self.signals.iter().map(|signal| signal.max_ppm.filter(|_| !signal.dry_run)).collect()
+    }
 }
 
 /// Counts of one test in one step. A side that was not there is missing; one that had no requests is zero.

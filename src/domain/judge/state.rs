@@ -231,7 +231,10 @@ impl State {
     #[must_use]
     pub fn starved(&self) -> Option<Timestamp> {
         let long = |since: &Timestamp| self.last.duration_since(*since) >= LIMIT_TIME;
-        self.signals.iter().filter_map(|signal| signal.starved_since).filter(long).min()
+        let counted = self.signals.iter().zip(&self.design.signals);
+        // Response times count grown-up pods only, so they say nothing about traffic.
+        let counted = counted.filter(|(_, design)| design.weight > 0 && design.kind == KindWord::Ratio);
+        counted.filter_map(|(signal, _)| signal.starved_since).filter(long).min()
     }
 
     fn limit_broken(&self) -> bool {
@@ -248,6 +251,8 @@ impl SignalState {
         let onset = design.onset();
         let tests = test_columns(fixed, history);
         let mut shared = false;
+        let incident_steps = |cells: &[Cell]| cells.iter().map(|cell| cell.incident.steps).max();
+        let before = incident_steps(&self.cells);
         for ((cell, sides), test) in self.cells.iter_mut().zip(sides).zip(tests) {
             let new = sides.new_total();
             cell.new = cell.new.plus(new);
@@ -287,8 +292,12 @@ impl SignalState {
         }
         self.shared_steps = self.shared_steps.saturating_add(u32::from(shared));
         let threshold = design.threshold();
-        if self.cells.iter().any(|cell| cell.incident.ln_e() >= threshold) {
-            self.incident_at = self.cells.iter().map(|cell| cell.incident.steps).max();
+        // Old pods that are gone suffer no more.
+        let after = incident_steps(&self.cells);
+        if after > before && self.cells.iter().any(|cell| cell.incident.ln_e() >= threshold) {
+            self.incident_at = after;
+        } else if after == before {
+            self.incident_at = None;
         }
     }
 

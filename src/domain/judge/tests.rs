@@ -30,6 +30,8 @@ fn settings(baseline: Baseline) -> Settings {
         min_requests: 20,
         history_may_enforce: true,
         tells_young: false,
+        first_wave: None,
+        controls: 0,
         signals: vec![ratio("errors")],
     }
 }

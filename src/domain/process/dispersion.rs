@@ -13,7 +13,7 @@ const Z99: f64 = 2.33;
 /// Below this many effective events φ is not believed to be small.
 const FEW_EVENTS: f64 = 10.0;
 /// What φ is then at least.
-const UNSURE: f64 = 1.5;
+pub const UNSURE: f64 = 1.5;
 /// Bad events a pod must have for its own rate to say something.
 const EVENTS_A_POD: u64 = 5;
 /// Steps of one block of history.

@@ -59,6 +59,13 @@ pub struct Onset {
 }
 
 impl Onset {
+    /// What is left after so many steps, to the bit.
+    #[must_use]
+    pub fn left_after(self, steps: u32) -> f64 {
+        // Beyond the last step nothing more is bet.
+        (1..=steps.min(self.steps.max(1))).fold(1.0, |left, step| left - self.mass(step, left))
+    }
+
     /// The mass that a step gets, out of what is left.
     fn mass(self, step: u32, left: f64) -> f64 {
         let share = if step == 1 {

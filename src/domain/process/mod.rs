@@ -12,7 +12,7 @@ mod tail;
 
 use serde::{Deserialize, Serialize};
 
-pub use dispersion::{phi_between_pods, phi_over_time, spread_between_pods, spread_over_time, widened};
+pub use dispersion::{UNSURE, phi_between_pods, phi_over_time, spread_between_pods, spread_over_time, widened};
 pub use gauge::{DriftTest, Scatter};
 pub use harm::{Harm, HarmTest, Onset};
 pub use safety::{Safety, SafetyTest};

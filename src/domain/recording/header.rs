@@ -118,6 +118,8 @@ impl Header {
             min_requests: self.asked.min_requests,
             history_may_enforce: self.asked.history_may_enforce,
             tells_young,
+            first_wave: None,
+            controls: 0,
             signals: signals
                 .zip(&self.growth)
                 .map(|(((name, asking), form), growth)| asking.settings(name, *form, !growth.is_empty()))

@@ -234,7 +234,7 @@ impl Judging {
         let step = header.step(first);
         let began = Timestamp::from_second(BEGAN).unwrap_or(Timestamp::UNIX_EPOCH);
         let state = State::new(design(header, &settings, &history, step), began);
-        let limits = settings.signals.iter().map(|signal| signal.max_ppm).collect();
+        let limits = settings.limits();
         let start = first.first().map_or(0.0, |line| line.t - step.as_secs_f64());
         let origin = if header.rollout.is_some() { 0.0 } else { start };
         Self { settings, history, state, limits, tells_young, step, origin, until, judged: None, certified: None }
@@ -283,7 +283,7 @@ impl Judging {
         for (limit, signal) in
             self.limits.iter_mut().zip(&settings.signals).zip(&forms).filter_map(|(pair, form)| form.map(|_| pair))
         {
-            *limit = signal.max_ppm;
+            *limit = signal.max_ppm.filter(|_| !signal.dry_run);
         }
         let history = header.past(&forms, std::slice::from_ref(line));
         let fresh = State::new(design(header, &settings, &history, self.step), self.state.began);

@@ -324,6 +324,11 @@ fn gather(measure: &Measure, found: &[(&PodName, &Rows)], asked: impl Fn(&Timest
     let ratio = matches!(measure, Measure::Ratio { .. });
     let width = 1 + if ratio { 1 } else { bounds.len() };
     let mut counters = Counters::new(width, bounds);
+    counters.common = counters
+        .bounds
+        .iter()
+        .map(|bound| found.iter().all(|(_, rows)| rows.bounds.iter().any(|own| own.total_cmp(bound).is_eq())))
+        .collect();
     let mut row = Vec::with_capacity(width);
     for (pod, rows) in found {
         let own = 1 + if ratio { 1 } else { rows.bounds.len() };
