@@ -18,8 +18,10 @@ use crate::rules::Seen;
 const BEFORE: i64 = 120;
 /// Seconds of the window.
 pub const WINDOW: i64 = 1800;
-/// Seconds between scrapes, and between the points of a range query.
+/// Seconds between scrapes.
 const INTERVAL: i64 = 15;
+/// Seconds between the points of a range query.
+const GRID: i64 = 5;
 /// Prometheus answers with the newest sample of these seconds.
 const LOOKBACK: i64 = 300;
 
@@ -100,7 +102,7 @@ impl World {
             let rows: Vec<&[u64]> = found.values.chunks_exact(2).collect();
             for (times, rows) in found.times.windows(2).zip(rows.windows(2)) {
                 let ([_, (grid, _)], [before, after]) = (times, rows) else { continue };
-                let step = (grid.as_second() - at(0).as_second()) / INTERVAL - 1;
+                let step = (grid.as_second() - at(0).as_second() - GRID).div_euclid(INTERVAL);
                 let Some(step) = usize::try_from(step).ok().and_then(|step| steps.get_mut(step)) else { continue };
                 let gain = |i: usize| if after[i] >= before[i] { after[i] - before[i] } else { after[i] };
                 let side = if pod.side == Side::New { &mut step.new } else { &mut step.old };
@@ -134,7 +136,7 @@ impl World {
             let own = if self.scraping.phases { dice.whole(0, INTERVAL) } else { 0 };
             let other = if self.scraping.replicas { dice.whole(0, INTERVAL) } else { own };
             let replicas = [self.scrapes(dice, pod, own), self.scrapes(dice, pod, other)];
-            let grid = (-BEFORE / 2..=WINDOW).step_by(15).enumerate();
+            let grid = (-BEFORE / 2..=WINDOW).step_by(5).enumerate();
             for (turn, point) in grid {
                 let scrapes = &replicas[turn % 2];
                 let newest = scrapes.partition_point(|(second, _)| *second <= point);

@@ -32,13 +32,14 @@ struct Part {
     reads: Reads,
     test: HarmTest,
     harm: Harm,
+    cap: f64,
     safety: Option<(SafetyTest, Safety)>,
 }
 
 impl Part {
     fn new(weight: f64, reads: Reads, test: HarmTest, bound: Option<SafetyTest>) -> Self {
         let safety = bound.map(|bound| (bound, Safety::default()));
-        Self { ln_weight: weight.ln(), reads, test, harm: Harm::default(), safety }
+        Self { ln_weight: weight.ln(), reads, cap: test.cap(), test, harm: Harm::default(), safety }
     }
 
     fn counts(&self, seen: &Seen) -> (Counts, Counts) {
@@ -53,7 +54,7 @@ impl Part {
 
     fn step(&mut self, seen: &Seen) {
         let (new, old) = self.counts(seen);
-        self.harm.step(ONSET, self.test.cap(), &self.test.increments(new, old));
+        self.harm.step(ONSET, self.cap, &self.test.increments(new, old));
         if let Some((test, safety)) = &mut self.safety {
             safety.step(test.cap(), &test.increments(new, old));
         }
@@ -92,6 +93,11 @@ impl Evidence {
             let safety = SafetyTest::new(SAFE_LATENCY, 1.0, BETA);
             let test = HarmTest::new(LATENCY, 1.0, ALPHA);
             parts.push(Part::new(share, Reads::Slower(*boundary), test, Some(safety)));
+        }
+        if !setup.capped {
+            for part in &mut parts {
+                part.cap = f64::INFINITY;
+            }
         }
         Self { parts, steps: 0 }
     }

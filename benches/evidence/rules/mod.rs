@@ -45,6 +45,8 @@ pub struct Setup {
     pub phi: f64,
     /// The allowed ratio of errors, after it was widened by the spread.
     pub ratio: f64,
+    /// Whether the most that one step may add is limited, as it is.
+    pub capped: bool,
     /// Weights of grown-up errors, young errors, latency; their sum is at most 1.
     pub weights: [f64; 3],
     /// Indexes of the bounds that latency is judged at.
@@ -59,6 +61,7 @@ impl Setup {
         Self {
             phi: 1.0,
             ratio: ERRORS.ratio,
+            capped: true,
             weights: [1.0, 0.0, 0.0],
             boundaries: Vec::new(),
             tuned: 1.0 - 3.0 * usual,

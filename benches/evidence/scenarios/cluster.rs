@@ -40,7 +40,7 @@ fn measured() -> Vec<Scenario> {
             run(&world(phases()), dice)
         }),
         Scenario::inside("two-replicas", "two Prometheus replicas answer in turn", |dice| run(&world(REPLICAS), dice)),
-        Scenario::outside(
+        Scenario::without(
             "two-replicas-naive",
             "the same, and every decrease is taken for a reset",
             "a decrease counts only with a container start seen in the API",
@@ -94,7 +94,7 @@ fn starts() -> Vec<Scenario> {
             run(&world, dice)
         }),
         Scenario::inside("cold-start", "3 % errors in a pod's first minute, then 0.5 %; young pods apart", strata),
-        Scenario::outside(
+        Scenario::without(
             "cold-start-blind",
             "the same, young pods not kept apart",
             "young pods are compared with a wider allowance, grown-up ones apart from them",
@@ -104,26 +104,23 @@ fn starts() -> Vec<Scenario> {
 }
 
 /// Half of all requests fail for a while, on both sides.
-fn outage(dice: &mut Dice, naive: bool) -> Run {
-    let world = world(Scraping { phases: true, ..Scraping::default() });
+fn outage(dice: &mut Dice, capped: bool, naive: bool) -> Run {
+    let world = World { scraping: Scraping { phases: true, ..Scraping::default() }, ..World::settled(1, A_STEP) };
     let begins = dice.whole(60, WINDOW - 120);
     let ends = begins + dice.whole(5, 60);
     let rate = |_: &Pod, second: i64| if (begins..ends).contains(&second) { 0.5 } else { 0.01 };
     let seen = if naive { world.seen_naively(dice, &rate) } else { world.seen(dice, &rate) };
-    Run { setup: Setup::errors(0.01), seen }
+    Run { setup: Setup { capped, ..Setup::errors(0.01) }, seen }
 }
 
 fn outages() -> Vec<Scenario> {
     const STEPS: &str = "a step closes when every pod has a newer sample; no single step may decide";
+    let about = "half of all requests fail for 5 to 60 s on both sides; one pod each, scraped at its own moment";
+    let uncapped = "the same, and a single step may decide";
+    let naive = "the same, and every 15 s are a step, whether all pods were scraped or not";
     vec![
-        Scenario::outside(
-            "shared-outage",
-            "half of all requests fail for 5 to 60 s on both sides; pods scraped at their own moments",
-            STEPS,
-            |dice| outage(dice, false),
-        ),
-        Scenario::outside("shared-outage-naive", "the same, and every 15 s of the grid is a step", STEPS, |dice| {
-            outage(dice, true)
-        }),
+        Scenario::outside("shared-outage", about, STEPS, |dice| outage(dice, true, false)),
+        Scenario::without("shared-outage-uncapped", uncapped, STEPS, |dice| outage(dice, false, false)),
+        Scenario::without("shared-outage-naive", naive, STEPS, |dice| outage(dice, false, true)),
     ]
 }

@@ -18,6 +18,9 @@ pub enum Kind {
     Inside,
     /// Healthy, and a condition is broken: which one, and what protects.
     Outside { protects: &'static str },
+    /// Healthy, and this project reads or judges it without one of its protections; the rules of others are not shown,
+    /// because they have nothing to do with it.
+    Without { protects: &'static str },
     /// Bad: what must be reached.
     Regression(Goal),
     /// As bad as certificates allow at most: no more than β of the runs may be certified.
@@ -72,6 +75,15 @@ impl Scenario {
         make: impl Fn(&mut Dice) -> Run + Sync + Send + 'static,
     ) -> Self {
         Self::new(name, about, Kind::Outside { protects }, make)
+    }
+
+    fn without(
+        name: &'static str,
+        about: &'static str,
+        protects: &'static str,
+        make: impl Fn(&mut Dice) -> Run + Sync + Send + 'static,
+    ) -> Self {
+        Self::new(name, about, Kind::Without { protects }, make)
     }
 
     fn must_be_certified(mut self) -> Self {

@@ -3,7 +3,7 @@
 use deployment_guard::domain::evidence::number::to_f64;
 use deployment_guard::domain::rollout::Side;
 
-use super::steps::{fixed, timed};
+use super::steps::{TIMES, fixed, timed};
 use super::{Goal, Kind, Scenario};
 use crate::generator::{self, Dice, seen};
 use crate::rules::{Run, Setup};
@@ -35,8 +35,16 @@ fn row((name, about, (old, new), (old_total, new_total), reach): Row) -> Scenari
     let pair = Pair { new_rate: new, old_rate: old, new_total: to_f64(new_total), old_total: to_f64(old_total) };
     let (median, p90) = reach.unzip();
     let goal = Goal { median, p90, pair: Some(pair), ..Goal::default() };
-    let make = fixed(Setup::errors(old), (new, new_total), (old, old_total));
-    Scenario::new(name, about, Kind::Regression(goal), make)
+    Scenario::new(name, about, Kind::Regression(goal), fixed(Setup::errors(old), (new, new_total), (old, old_total)))
+}
+
+/// Poisson traffic at constant rates.
+fn constant(dice: &mut Dice, pair: Pair) -> Run {
+    let seen = generator::steps(|_| {
+        let (new, old) = (dice.poisson(pair.new_total), dice.poisson(pair.old_total));
+        seen(dice.requests(new, pair.new_rate), dice.requests(old, pair.old_rate))
+    });
+    Run { setup: Setup::errors(pair.old_rate), seen }
 }
 
 fn reach(median: u32, p90: Option<u32>) -> Kind {
@@ -47,10 +55,10 @@ fn weighted() -> Vec<Scenario> {
     const HALVES: [f64; 3] = [0.5, 0.0, 0.5];
     vec![
         Scenario::new("default-1-to-5", "1 → 5 %, errors and latency at ½ each", reach(3, Some(4)), |dice| {
-            timed(dice, 1.0, HALVES, 0.05)
+            timed(dice, TIMES, 1.0, HALVES, 0.05)
         }),
         Scenario::new("default-1-to-20", "1 → 20 %, errors and latency at ½ each", reach(3, Some(3)), |dice| {
-            timed(dice, 1.0, HALVES, 0.2)
+            timed(dice, TIMES, 1.0, HALVES, 0.2)
         }),
     ]
 }
@@ -58,15 +66,19 @@ fn weighted() -> Vec<Scenario> {
 fn slower() -> Vec<Scenario> {
     const ALONE: [f64; 3] = [0.0, 0.0, 1.0];
     let harmless = Kind::Regression(Goal { most_found: Some(0.01), ..Goal::default() });
+    let narrow = Kind::Regression(Goal::default());
     vec![
         Scenario::new("latency-1.2", "responses take 1.2 times as long", harmless, |dice| {
-            timed(dice, 1.2, ALONE, 0.01)
+            timed(dice, TIMES, 1.2, ALONE, 0.01)
+        }),
+        Scenario::new("latency-1.2-narrow", "1.2 times as long, of 100 ms with σ 0.4", narrow, |dice| {
+            timed(dice, (100.0, 0.4), 1.2, ALONE, 0.01)
         }),
         Scenario::new("latency-1.3", "responses take 1.3 times as long", reach(14, None), |dice| {
-            timed(dice, 1.3, ALONE, 0.01)
+            timed(dice, TIMES, 1.3, ALONE, 0.01)
         }),
         Scenario::new("latency-1.5", "responses take 1.5 times as long", reach(2, None), |dice| {
-            timed(dice, 1.5, ALONE, 0.01)
+            timed(dice, TIMES, 1.5, ALONE, 0.01)
         }),
     ]
 }
@@ -79,19 +91,26 @@ fn others() -> Vec<Scenario> {
         });
         Run { setup: Setup::errors(0.01), seen }
     };
-    let trickle = |dice: &mut Dice| {
-        let seen = generator::steps(|_| {
-            let (new, old) = (dice.poisson(1.5), dice.poisson(1.5));
-            seen(dice.requests(new, 0.05), dice.requests(old, 0.01))
-        });
-        Run { setup: Setup::errors(0.01), seen }
-    };
-    let open = || Kind::Regression(Goal::default());
+    let little = Pair { new_rate: 0.05, old_rate: 0.01, new_total: 1.5, old_total: 1.5 };
+    let few = Pair { new_rate: 0.2, old_rate: 0.01, new_total: 3.0, old_total: 3.0 };
+    let each = Pair { new_total: 3.0, old_total: 3.0, ..little };
+    let open = |pair| Kind::Regression(Goal { pair, ..Goal::default() });
     let onset = Kind::Regression(Goal { onset: 40, ..Goal::default() });
     vec![
+        Scenario::new(
+            "low-1-to-20-poisson",
+            "1 → 20 %, 3/3 on average, Poisson traffic",
+            open(Some(few)),
+            move |dice| constant(dice, few),
+        ),
         Scenario::new("late-1-to-5", "1 → 5 % from step 41 on, 750/750", onset, late),
-        Scenario::new("trickle-1-to-5", "1 → 5 % at 0.2 requests a second in all", open(), trickle),
-        Scenario::new("young-20", "pods fail 20 % from their start, all of them young", open(), young),
+        Scenario::new("trickle-1-to-5", "1 → 5 % at 0.2 requests a second in all", open(Some(little)), move |dice| {
+            constant(dice, little)
+        }),
+        Scenario::new("trickle-each-1-to-5", "1 → 5 % at 0.2 requests a second on each side", open(Some(each)), {
+            move |dice| constant(dice, each)
+        }),
+        Scenario::new("young-20", "pods fail 20 % from their start, all of them young", open(None), young),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Healthy releases whose counts are drawn step by step.
 
-use deployment_guard::domain::evidence::number::{to_count, to_f64};
+use deployment_guard::domain::evidence::number::to_f64;
 use deployment_guard::domain::process::{Counts, phi_between_pods, spread_between_pods, widened};
 
 use super::{Kind, Scenario};
@@ -13,14 +13,14 @@ const N: u64 = 750;
 const PODS: u64 = 4;
 const EACH: u64 = 188;
 /// Response times of the service: median in milliseconds, standard deviation in log.
-pub const TIMES: (f64, f64) = (80.0, 0.6);
+pub const TIMES: (f64, f64) = (80.0, 0.5);
 
 pub fn scenarios() -> Vec<Scenario> {
     let mut all = steady();
     all.extend(traffic());
     all.extend(bursts());
     all.extend(lasting());
-    all.push(latency());
+    all.extend(latency());
     all
 }
 
@@ -121,7 +121,7 @@ fn bursts() -> Vec<Scenario> {
             PHI,
             |dice| clustered(dice, true, 8.0, &|dice| dice.geometric(1.0 / 8.0)),
         ),
-        Scenario::outside("sticky-blind", "errors in clusters of 8 on one pod; φ = 1", PHI, |dice| {
+        Scenario::without("sticky-blind", "errors in clusters of 8 on one pod; φ = 1", PHI, |dice| {
             clustered(dice, false, 8.0, &|_| 8)
         }),
     ]
@@ -155,7 +155,7 @@ fn lasting() -> Vec<Scenario> {
         Scenario::outside("spread-widened", "pods differ for good (σ 0.5 in log), 4/4; r0 widened", SPREAD, |dice| {
             spread(dice, true)
         }),
-        Scenario::outside("spread-blind", "the same with r0 = 1.25", SPREAD, |dice| spread(dice, false)),
+        Scenario::without("spread-blind", "the same with r0 = 1.25", SPREAD, |dice| spread(dice, false)),
         Scenario::inside("wandering-shared", "the error rate wanders, the same for both sides", |dice| {
             wandering(dice, 0.7, true)
         }),
@@ -165,9 +165,9 @@ fn lasting() -> Vec<Scenario> {
             "r0 and δ, as long as the rates do not drift further apart; φ where it showed before the rollout",
             |dice| wandering(dice, 0.35, false),
         ),
-        Scenario::outside(
+        Scenario::without(
             "overlapping-rates",
-            "1 % errors, read as a rate over 5 minutes every 15 s instead of as counts",
+            "1 % against 1.35 %, read every 15 s as the increase over 5 minutes instead of as counts",
             "counters are read raw, and each request counts once",
             overlapping,
         ),
@@ -205,26 +205,27 @@ fn wandering(dice: &mut Dice, size: f64, shared: bool) -> Run {
     Run { setup: Setup::errors(0.01), seen }
 }
 
-/// Each step shows the mean of the last twenty.
+/// Each step shows the sum of the last twenty.
 fn overlapping(dice: &mut Dice) -> Run {
-    let raw: Vec<Seen> = (0..STEPS + 20).map(|_| seen(dice.requests(N, 0.01), dice.requests(N, 0.01))).collect();
-    let mean = |steps: &[Seen], side: fn(&Seen) -> Counts| {
-        let sum: Counts = steps.iter().map(side).sum();
-        Counts::new(to_count((to_f64(sum.bad) / 20.0).round()).unwrap_or(0), sum.total / 20)
-    };
-    let seen = raw.windows(20).take(STEPS).map(|steps| seen(mean(steps, |s| s.new), mean(steps, |s| s.old))).collect();
+    let raw: Vec<Seen> = (0..STEPS + 20).map(|_| seen(dice.requests(N, 0.0135), dice.requests(N, 0.01))).collect();
+    let sum = |steps: &[Seen], side: fn(&Seen) -> Counts| steps.iter().map(side).sum::<Counts>();
+    let seen = raw.windows(20).take(STEPS).map(|steps| seen(sum(steps, |s| s.new), sum(steps, |s| s.old))).collect();
     Run { setup: Setup::errors(0.01), seen }
 }
 
-fn latency() -> Scenario {
-    Scenario::inside("latency", "response times lognormal, in the default buckets; latency alone", |dice| {
-        timed(dice, 1.0, [0.0, 0.0, 1.0], 0.01)
-    })
+fn latency() -> Vec<Scenario> {
+    let alone = "response times lognormal (80 ms, σ 0.5) in the default buckets; latency alone";
+    vec![
+        Scenario::inside("latency", alone, |dice| timed(dice, TIMES, 1.0, [0.0, 0.0, 1.0], 0.01)),
+        Scenario::inside("default-weights", "the same, errors and latency at ½ each", |dice| {
+            timed(dice, TIMES, 1.0, [0.5, 0.0, 0.5], 0.01)
+        }),
+    ]
 }
 
 /// A release whose new side takes `longer` times as long and fails at `rate`; the old one fails 1 %.
-pub fn timed(dice: &mut Dice, longer: f64, weights: [f64; 3], rate: f64) -> Run {
-    let (median, spread) = TIMES;
+pub fn timed(dice: &mut Dice, times: (f64, f64), longer: f64, weights: [f64; 3], rate: f64) -> Run {
+    let (median, spread) = times;
     let before = generator::buckets(dice, 40 * N, median, spread);
     let shares: Vec<Counts> = (0..before.len()).map(|bound| slower(&before, bound, 40 * N)).collect();
     let boundaries = deployment_guard::domain::process::choose_boundaries(&shares, 3);

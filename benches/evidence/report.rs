@@ -1,0 +1,207 @@
+//! Tables and JSON, and the marked part of `docs/evidence.md`.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use deployment_guard::domain::evidence::number::to_f64;
+use serde_json::{Value, json};
+
+use crate::goals::{self, Reached, steps};
+use crate::rules::{ALPHA, ERRORS, NAMES};
+use crate::runner::{Decided, count};
+use crate::scenarios::{Kind, Scenario};
+use crate::statistics::{limits, quantile, two_stream_bound};
+
+const BEGIN: &str = "<!-- evidence:begin -->";
+const END: &str = "<!-- evidence:end -->";
+
+/// A scenario with what came of it.
+pub struct Row {
+    pub scenario: Scenario,
+    pub found: Vec<Decided>,
+}
+
+impl Row {
+    /// What the rule that ships decided.
+    pub fn evidence(&self) -> &Decided {
+        static NONE: Decided = Decided { rolled_back: Vec::new(), certified: Vec::new() };
+        self.found.first().unwrap_or(&NONE)
+    }
+
+    /// Steps from the onset to the rollback; a rollback before the onset is none.
+    pub fn delays(&self, rule: usize) -> Vec<Option<u32>> {
+        let onset = if let Kind::Regression(goal) = &self.scenario.kind { goal.onset } else { 0 };
+        let all = self.found.get(rule).map(|found| found.rolled_back.as_slice()).unwrap_or_default();
+        all.iter().map(|step| step.and_then(|step| step.checked_sub(onset)).filter(|delay| *delay > 0)).collect()
+    }
+}
+
+/// A share in percent, with as many digits as it has.
+pub fn share(share: f64) -> String {
+    let percent = 100.0 * share;
+    if percent == 0.0 || percent >= 99.995 {
+        format!("{percent:.0} %")
+    } else if percent < 10.0 {
+        format!("{percent:.2} %")
+    } else {
+        format!("{percent:.1} %")
+    }
+}
+
+fn rate(found: &Decided) -> f64 {
+    to_f64(found.hits()) / to_f64(found.runs().max(1))
+}
+
+fn heads(first: &[&str], last: &[&str]) -> String {
+    let all: Vec<&str> = first.iter().chain(&NAMES[1..]).chain(last).copied().collect();
+    format!("| {} |\n|{}|\n", all.join(" | "), vec!["---"; all.len()].join("|"))
+}
+
+/// False rollbacks of one group of healthy releases.
+fn null_table(rows: &[Row], inside: bool) -> String {
+    let last: &[&str] = if inside { &[] } else { &["what protects"] };
+    let mut text = heads(&["release", "**evidence** (95 % limits)"], last);
+    for row in rows {
+        let protects = match &row.scenario.kind {
+            Kind::Inside if inside => None,
+            Kind::Outside { protects } if !inside => Some(*protects),
+            _ => continue,
+        };
+        let ours = row.evidence();
+        let (low, high) = limits(ours.hits(), ours.runs());
+        let _ = write!(
+            text,
+            "| `{}` {} | **{}** ({} to {}) |",
+            row.scenario.name,
+            row.scenario.about,
+            share(rate(ours)),
+            share(low),
+            share(high)
+        );
+        for other in row.found.iter().skip(1) {
+            let _ = write!(text, " {} |", share(rate(other)));
+        }
+        if let Some(protects) = protects {
+            let _ = write!(text, " {protects} |");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Delays of bad releases: found in time, median and 90th percentile.
+fn delay_table(rows: &[Row]) -> String {
+    let mut text = heads(&["release", "bound", "**evidence**"], &[]);
+    for row in rows {
+        let Kind::Regression(goal) = &row.scenario.kind else { continue };
+        let bound = goal.pair.map_or_else(
+            || "–".to_owned(),
+            |pair| {
+                let bound = two_stream_bound(pair, ERRORS, ALPHA);
+                if bound < 2.0 { format!("{bound:.2}") } else { format!("{bound:.1}") }
+            },
+        );
+        let _ = write!(text, "| `{}` {} | {bound} |", row.scenario.name, row.scenario.about);
+        for rule in 0..row.found.len() {
+            let delays = row.delays(rule);
+            let found = to_f64(count(&delays)) / to_f64(row.evidence().runs().max(1));
+            let cell = if count(&delays) == 0 {
+                "never".to_owned()
+            } else {
+                let all = if found < 1.0 { format!(" ({})", share(found)) } else { String::new() };
+                format!("{} / {}{all}", steps(quantile(&delays, 0.5)), steps(quantile(&delays, 0.9)))
+            };
+            let _ = write!(text, " {} |", if rule == 0 { format!("**{cell}**") } else { cell });
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// When healthy releases are certified, and how seldom bad ones.
+fn certificate_table(rows: &[Row]) -> String {
+    let mut text = "| release | certified | median step | 90th percentile |\n|---|---|---|---|\n".to_owned();
+    let shown = |row: &&Row| {
+        matches!(row.scenario.kind, Kind::AtTheBound)
+            || matches!(row.scenario.kind, Kind::Inside)
+            || row.scenario.name == "1-to-2"
+    };
+    for row in rows.iter().filter(shown) {
+        let certified = &row.evidence().certified;
+        let found = to_f64(count(certified)) / to_f64(row.evidence().runs().max(1));
+        let _ = writeln!(
+            text,
+            "| `{}` {} | {} | {} | {} |",
+            row.scenario.name,
+            row.scenario.about,
+            share(found),
+            steps(quantile(certified, 0.5)),
+            steps(quantile(certified, 0.9))
+        );
+    }
+    text
+}
+
+/// Everything between the marks.
+pub fn markdown(rows: &[Row], runs: u64) -> String {
+    let mut text = format!(
+        "{BEGIN}\n*Written by `make bench-evidence`: {runs} runs of each release, 120 steps of 15 s each, every rule on the \
+         same counts. A rollback at any step counts.*\n\n"
+    );
+    let _ = write!(
+        text,
+        "### Healthy releases inside the guarantee: rolled back\n\n{}\n![False rollbacks](evidence/false-rollbacks.svg)\n\n\
+         ### Healthy releases outside the guarantee: rolled back\n\n{}\n\
+         ### Bad releases: steps to the rollback\n\nMedian / 90th percentile of the steps since the harm began; in brackets the \
+         share that is found within 30 minutes, where it is not all. A step is 15 s.\n\n{}\n\
+         ![Delay](evidence/delay.svg)\n\n### Certificates\n\n{}\n",
+        null_table(rows, true),
+        null_table(rows, false),
+        delay_table(rows),
+        certificate_table(rows)
+    );
+    text.push_str("### Goals\n\n| release | goal, and what was measured | |\n|---|---|---|\n");
+    for goal in rows.iter().flat_map(goals::of) {
+        let _ = writeln!(text, "| `{}` | {} | {} |", goal.scenario, goal.text, word(&goal));
+    }
+    text.push_str(END);
+    text
+}
+
+/// Whether a goal was reached, as a word.
+pub fn word(goal: &Reached) -> &'static str {
+    if goal.met { "reached" } else { "**missed**" }
+}
+
+/// Replaces the part between the marks.
+pub fn rewrite(path: &Path, part: &str) -> Result<()> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (before, rest) = text.split_once(BEGIN).context("docs/evidence.md has no begin mark")?;
+    let (_, after) = rest.split_once(END).context("docs/evidence.md has no end mark")?;
+    fs::write(path, format!("{before}{part}{after}"))?;
+    Ok(())
+}
+
+/// The same as data.
+pub fn as_json(rows: &[Row]) -> Value {
+    rows.iter()
+        .map(|row| {
+            let rules: Vec<Value> = row
+                .found
+                .iter()
+                .zip(NAMES)
+                .enumerate()
+                .map(|(index, (found, name))| {
+                    let delays = row.delays(index);
+                    let (low, high) = limits(found.hits(), found.runs());
+                    json!({"rule": name, "rolledBack": found.hits(), "limits": [low, high],
+                        "median": quantile(&delays, 0.5), "p90": quantile(&delays, 0.9),
+                        "certified": count(&found.certified)})
+                })
+                .collect();
+            json!({"scenario": row.scenario.name, "about": row.scenario.about, "runs": row.evidence().runs(), "rules": rules})
+        })
+        .collect()
+}
