@@ -65,8 +65,10 @@ fn place(share: f64) -> f64 {
 
 /// All healthy releases, all rules, on a log axis.
 pub fn false_rollbacks(path: &Path, rows: &[Row]) -> Result<()> {
-    let shown: Vec<&Row> =
-        rows.iter().filter(|row| matches!(row.scenario.kind, Kind::Inside | Kind::Outside { .. })).collect();
+    let shown: Vec<&Row> = rows
+        .iter()
+        .filter(|row| matches!(row.scenario.kind, Kind::Inside | Kind::Outside { .. } | Kind::Without { .. }))
+        .collect();
     let count = u32::try_from(shown.len())?;
     let area = blank(path, (960, 110 + 22 * count))?;
     let height = f64::from(count);
@@ -84,7 +86,9 @@ pub fn false_rollbacks(path: &Path, rows: &[Row]) -> Result<()> {
     chart.draw_series(LineSeries::new(limit, RED.stroke_width(1))).map_err(failed)?;
     for (index, row) in shown.iter().enumerate() {
         let y = height - to_f64(u64::try_from(index)?) - 0.5;
-        for (rule, found) in row.found.iter().enumerate().rev() {
+        let alone = matches!(row.scenario.kind, Kind::Without { .. });
+        let rules = if alone { 1 } else { row.found.len() };
+        for (rule, found) in row.found.iter().enumerate().take(rules).rev() {
             let (low, high) = limits(found.hits(), found.runs());
             let size = if rule == 0 { 5 } else { 3 };
             let shift = y + 0.06 * (4.0 - to_f64(u64::try_from(rule)?));
@@ -94,8 +98,8 @@ pub fn false_rollbacks(path: &Path, rows: &[Row]) -> Result<()> {
             chart.draw_series([Circle::new(at, size, colour(rule).filled())]).map_err(failed)?;
         }
         let (_, pixel) = chart.backend_coord(&(NOTHING, y));
-        let outside = matches!(row.scenario.kind, Kind::Outside { .. });
-        let ink = if outside { RGBColor(120, 120, 120) } else { BLACK };
+        let inside = matches!(row.scenario.kind, Kind::Inside);
+        let ink = if inside { BLACK } else { RGBColor(120, 120, 120) };
         let style = (FONT, 12).into_font().color(&ink);
         area.draw(&Text::new(row.scenario.name, (12, pixel - 7), style)).map_err(failed)?;
     }

@@ -54,36 +54,51 @@ fn rate(found: &Decided) -> f64 {
     to_f64(found.hits()) / to_f64(found.runs().max(1))
 }
 
-fn heads(first: &[&str], last: &[&str]) -> String {
-    let all: Vec<&str> = first.iter().chain(&NAMES[1..]).chain(last).copied().collect();
+fn heads(first: &[&str], others: bool, last: &[&str]) -> String {
+    let others = if others { &NAMES[1..] } else { &[] };
+    let all: Vec<&str> = first.iter().chain(others).chain(last).copied().collect();
     format!("| {} |\n|{}|\n", all.join(" | "), vec!["---"; all.len()].join("|"))
 }
 
+/// Which healthy releases a table is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Inside,
+    Outside,
+    Without,
+}
+
+impl Group {
+    /// The group of a release, and what protects it.
+    fn of(kind: &Kind) -> Option<(Self, &'static str)> {
+        match kind {
+            Kind::Inside => Some((Self::Inside, "")),
+            Kind::Outside { protects } => Some((Self::Outside, protects)),
+            Kind::Without { protects } => Some((Self::Without, protects)),
+            Kind::Regression(_) | Kind::AtTheBound => None,
+        }
+    }
+}
+
 /// False rollbacks of one group of healthy releases.
-fn null_table(rows: &[Row], inside: bool) -> String {
-    let last: &[&str] = if inside { &[] } else { &["what protects"] };
-    let mut text = heads(&["release", "**evidence** (95 % limits)"], last);
+fn null_table(rows: &[Row], group: Group) -> String {
+    let last = match group {
+        Group::Inside => &[][..],
+        Group::Outside => &["what protects"],
+        Group::Without => &["what was taken away"],
+    };
+    let others = group != Group::Without;
+    let mut text = heads(&["release", "**evidence** (95 % limits)"], others, last);
     for row in rows {
-        let protects = match &row.scenario.kind {
-            Kind::Inside if inside => None,
-            Kind::Outside { protects } if !inside => Some(*protects),
-            _ => continue,
-        };
+        let Some((_, protects)) = Group::of(&row.scenario.kind).filter(|(of, _)| *of == group) else { continue };
         let ours = row.evidence();
         let (low, high) = limits(ours.hits(), ours.runs());
-        let _ = write!(
-            text,
-            "| `{}` {} | **{}** ({} to {}) |",
-            row.scenario.name,
-            row.scenario.about,
-            share(rate(ours)),
-            share(low),
-            share(high)
-        );
-        for other in row.found.iter().skip(1) {
+        let limits = format!("**{}** ({} to {})", share(rate(ours)), share(low), share(high));
+        let _ = write!(text, "| `{}` {} | {limits} |", row.scenario.name, row.scenario.about);
+        for other in row.found.iter().skip(1).filter(|_| others) {
             let _ = write!(text, " {} |", share(rate(other)));
         }
-        if let Some(protects) = protects {
+        if !last.is_empty() {
             let _ = write!(text, " {protects} |");
         }
         text.push('\n');
@@ -93,7 +108,7 @@ fn null_table(rows: &[Row], inside: bool) -> String {
 
 /// Delays of bad releases: found in time, median and 90th percentile.
 fn delay_table(rows: &[Row]) -> String {
-    let mut text = heads(&["release", "bound", "**evidence**"], &[]);
+    let mut text = heads(&["release", "bound", "**evidence**"], true, &[]);
     for row in rows {
         let Kind::Regression(goal) = &row.scenario.kind else { continue };
         let bound = goal.pair.map_or_else(
@@ -154,11 +169,13 @@ pub fn markdown(rows: &[Row], runs: u64) -> String {
         text,
         "### Healthy releases inside the guarantee: rolled back\n\n{}\n![False rollbacks](evidence/false-rollbacks.svg)\n\n\
          ### Healthy releases outside the guarantee: rolled back\n\n{}\n\
+         ### Healthy releases without one of the protections: rolled back\n\n{}\n\
          ### Bad releases: steps to the rollback\n\nMedian / 90th percentile of the steps since the harm began; in brackets the \
          share that is found within 30 minutes, where it is not all. A step is 15 s.\n\n{}\n\
          ![Delay](evidence/delay.svg)\n\n### Certificates\n\n{}\n",
-        null_table(rows, true),
-        null_table(rows, false),
+        null_table(rows, Group::Inside),
+        null_table(rows, Group::Outside),
+        null_table(rows, Group::Without),
         delay_table(rows),
         certificate_table(rows)
     );
