@@ -6,7 +6,7 @@
 use deployment_guard::domain::evidence::number::{to_count, to_f64};
 use deployment_guard::domain::process::Counts;
 use rand::{RngExt, SeedableRng};
-use rand_distr::{Binomial, Distribution, LogNormal, Poisson, StandardNormal};
+use rand_distr::{Binomial, Distribution, Poisson, StandardNormal};
 use rand_pcg::Pcg64;
 
 use crate::rules::{Latency, Seen};
@@ -46,7 +46,12 @@ impl Dice {
 
     /// Poisson; 0 for no mean.
     pub fn poisson(&mut self, mean: f64) -> u64 {
-        Poisson::new(mean).map_or(0, |poisson| to_count(poisson.sample(&mut self.0)).unwrap_or(0))
+        Poisson::new(mean).map_or(0, |poisson| self.arrivals(&poisson))
+    }
+
+    /// Poisson, with what depends on the mean worked out before.
+    pub fn arrivals(&mut self, poisson: &Poisson<f64>) -> u64 {
+        to_count(poisson.sample(&mut self.0)).unwrap_or(0)
     }
 
     /// How many of `n` at rate `p`.
@@ -106,24 +111,27 @@ impl Wandering {
     }
 }
 
+/// The share of a standard normal below `z` (Abramowitz and Stegun 1964, 26.2.17: wrong by less than 10⁻⁷).
+fn normal_below(z: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
+    let factors = [1.330_274_429, -1.821_255_978, 1.781_477_937, -0.356_563_782, 0.319_381_530];
+    let sum = factors.iter().fold(0.0, |sum, factor| (sum + factor) * t);
+    let above = sum * (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt();
+    if z < 0.0 { above } else { 1.0 - above }
+}
+
 /// Response times of `n` requests: lognormal, put into the default buckets, cumulative.
 pub fn buckets(dice: &mut Dice, n: u64, median_ms: f64, spread: f64) -> Vec<u64> {
-    let mut parts = vec![0; BUCKETS.len()];
-    if let Ok(times) = LogNormal::new(median_ms.ln(), spread) {
-        for _ in 0..n {
-            let time: f64 = times.sample(&mut dice.0);
-            let first = BUCKETS.partition_point(|bound| *bound < time);
-            if let Some(part) = parts.get_mut(first) {
-                *part += 1;
-            }
-        }
-    }
-    let mut below = 0;
-    for part in &mut parts {
-        below += *part;
-        *part = below;
-    }
-    parts
+    let (mut counted, mut below) = (0, 0.0);
+    let part = |bound: &f64| {
+        let share = normal_below((bound / median_ms).ln() / spread);
+        // Of the requests that are slower than the bound before, those that are not slower than this one.
+        let next: f64 = if below < 1.0 { (share - below) / (1.0 - below) } else { 1.0 };
+        counted += dice.binomial(n - counted, next);
+        below = share;
+        counted
+    };
+    BUCKETS.iter().map(part).collect()
 }
 
 /// A step with response times on both sides; `slower` is the factor of the new side.

@@ -10,6 +10,7 @@ use deployment_guard::domain::evidence::{Counters, PodLife, Step, Tally, replay}
 use deployment_guard::domain::process::Counts;
 use deployment_guard::domain::rollout::{PodName, Side};
 use jiff::Timestamp;
+use rand_distr::Poisson;
 
 use crate::generator::Dice;
 use crate::rules::Seen;
@@ -174,9 +175,10 @@ impl World {
 fn live(dice: &mut Dice, pod: &Pod, rate: Rate<'_>) -> Life {
     let mut life = Life { total: Vec::new(), bad: Vec::new() };
     let (mut total, mut bad) = (0, 0);
+    let traffic = Poisson::new(pod.traffic).ok();
     for second in -BEFORE..=WINDOW {
         if second > pod.ready {
-            let n = dice.poisson(pod.traffic);
+            let n = traffic.as_ref().map_or(0, |traffic| dice.arrivals(traffic));
             total += n;
             bad += dice.binomial(n, rate(pod, second));
         }
