@@ -3,7 +3,7 @@
 use deployment_guard::domain::evidence::number::to_f64;
 
 use crate::generator::STEPS;
-use crate::report::{Row, share};
+use crate::report::{self, Row, share};
 use crate::rules::{ALPHA, BETA};
 use crate::runner::count;
 use crate::scenarios::{Goal, Kind};
@@ -51,6 +51,10 @@ fn delays(row: &Row, goal: Goal, add: &mut impl FnMut(String, bool)) {
             let text = format!("{name} of the delay at most {most}: {}", steps(found));
             add(text, found.is_some_and(|step| step <= most));
         }
+    }
+    if let Some(designed) = goal.bound {
+        let bound = report::bound(&goal);
+        add(format!("bound {designed}, as in the design: {bound}"), bound == designed);
     }
     if let Some(most) = goal.most_found {
         let found = to_f64(count(&delays)) / to_f64(row.evidence().runs().max(1));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::goals::{self, Reached, steps};
 use crate::rules::{ALPHA, ERRORS, NAMES};
 use crate::runner::{Decided, count};
-use crate::scenarios::{Kind, Scenario};
+use crate::scenarios::{Goal, Kind, Scenario};
 use crate::statistics::{limits, quantile, two_stream_bound};
 
 const BEGIN: &str = "<!-- evidence:begin -->";
@@ -106,18 +106,19 @@ fn null_table(rows: &[Row], group: Group) -> String {
     text
 }
 
+/// The bound in steps, if there is one.
+pub fn bound(goal: &Goal) -> String {
+    let Some(pair) = goal.pair else { return "–".to_owned() };
+    let bound = two_stream_bound(pair, ERRORS, ALPHA);
+    if bound < 2.0 { format!("{bound:.2}") } else { format!("{bound:.1}") }
+}
+
 /// Delays of bad releases: found in time, median and 90th percentile.
 fn delay_table(rows: &[Row]) -> String {
     let mut text = heads(&["release", "bound", "**evidence**"], true, &[]);
     for row in rows {
         let Kind::Regression(goal) = &row.scenario.kind else { continue };
-        let bound = goal.pair.map_or_else(
-            || "–".to_owned(),
-            |pair| {
-                let bound = two_stream_bound(pair, ERRORS, ALPHA);
-                if bound < 2.0 { format!("{bound:.2}") } else { format!("{bound:.1}") }
-            },
-        );
+        let bound = bound(goal);
         let _ = write!(text, "| `{}` {} | {bound} |", row.scenario.name, row.scenario.about);
         for rule in 0..row.found.len() {
             let delays = row.delays(rule);

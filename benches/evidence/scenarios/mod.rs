@@ -38,6 +38,8 @@ pub struct Goal {
     pub most_found: Option<f64>,
     /// Rates for the bound, where there is one.
     pub pair: Option<Pair>,
+    /// What the bound must come out as, as a check of its definition.
+    pub bound: Option<&'static str>,
 }
 
 /// One kind of release.
