@@ -22,6 +22,10 @@ help: ## Show this list
 demo: testbed images ## Run the main job on a real cluster: good and bad releases, the undo, the decision (KEEP=1 leaves it up)
 	@$(TESTBED) run $(if $(KEEP),--keep) -- $(TARGET)/debug/demo
 
+.PHONY: trials
+trials: testbed images ## Bad and healthy releases with default guards: what is undone, how soon (SCRAPE=5s, REPLICAS=2, ARGS='--scenario NAME')
+	@$(TESTBED) run --scrape-interval $(or $(SCRAPE),1s) --prometheus-replicas $(or $(REPLICAS),1) -- $(TARGET)/debug/trials $(ARGS)
+
 .PHONY: test
 test: lint unit e2e ## Everything that must pass: lints, unit and property tests, the real cluster
 

@@ -40,7 +40,7 @@ pub fn measure(allocator: &StatsAlloc<System>) -> Pure {
     let now = at(STEP * (ROWS - 1));
     let region = Region::new(allocator);
     for _ in 0..ROUNDS {
-        let input = AssessInput { now, lives: &lives, readings: &readings };
+        let input = AssessInput { now, lives: &lives, readings: &readings, rollout: None };
         let found = assess::assess(Scorer::Seed, &state, &input, &analysis);
         let moment = Moment {
             now,
@@ -68,6 +68,7 @@ fn analysis() -> Analysis {
         min_requests: 20,
         on_inconclusive: OnInconclusive::Continue,
         scorer: Scorer::Seed,
+        ..Analysis::default()
     }
 }
 

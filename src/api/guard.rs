@@ -120,6 +120,7 @@ pub enum Mode {
 #[x_kube(validation = Rule::new("duration(self.window) > duration(self.warmup)").message("analysis.window must be longer than analysis.warmup, or nothing is ever counted"))]
 #[x_kube(validation = Rule::new("duration(self.window) <= duration('24h') && duration(self.warmup) <= duration('1h')").message("analysis.window can be 24h at most, analysis.warmup 1h"))]
 #[x_kube(validation = Rule::new("self.interval == 'Auto' || duration(self.interval) <= duration('1h')").message("analysis.interval can be 1h at most"))]
+#[x_kube(validation = Rule::new("double(self.falseRollbackRate.replace('%', '')) > 0.0 && double(self.falseRollbackRate.replace('%', '')) <= 20.0").message("analysis.falseRollbackRate must be more than 0% and at most 20%"))]
 pub struct Analysis {
     /// Time between two evaluations: Auto (the scrape interval seen in the samples, 1 to 15 s) or a duration of at
     /// least 1s such as 5s.
@@ -142,10 +143,62 @@ pub struct Analysis {
     /// INCONCLUSIVE, and the guard keeps watching. No rollout is ever paused.
     #[serde(default = "defaults::on_inconclusive")]
     pub on_inconclusive: OnInconclusive,
-    /// Who judges. Seed: 100 - 2 x error % - 0.5 x (memory % above 70) - 0.01 x (p95 milliseconds above 500), bad below
+    /// Who judges. Evidence: counts of the new revision against the old one, step by step, with a bound on false
+    /// rollbacks. Seed: 100 - 2 x error % - 0.5 x (memory % above 70) - 0.01 x (p95 milliseconds above 500), bad below
     /// 50 twice running.
     #[serde(default = "defaults::scorer")]
     pub scorer: Scorer,
+    /// With what the new revision is compared. Concurrent: old pods that serve at the same time, with the guarantee.
+    /// History: the old revision before the rollout. Auto: both, weighted by how long old pods are expected to serve.
+    /// None: nothing, so that only limits count.
+    #[serde(default = "defaults::baseline")]
+    pub baseline: Baseline,
+    /// How likely a harmless rollout may ever be rolled back by evidence, in percent such as 1% or 0.5%; per rollout,
+    /// however often it is looked at. More than 0, at most 20%.
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,2}(\.[0-9]{1,4})?%$"))]
+    #[serde(default = "defaults::false_rollback_rate")]
+    pub false_rollback_rate: String,
+    /// Whether evidence against history alone may undo; otherwise it is only recommended.
+    #[serde(default = "defaults::yes")]
+    pub history_may_enforce: bool,
+    /// Other Deployments of the namespace whose trouble at the same time means a shared incident, not a bad release.
+    /// Callers of this workload do not belong here, because they suffer with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub controls: Vec<Control>,
+}
+
+/// A workload whose trouble at the same time means a shared incident.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Control {
+    /// Name of a Deployment in the guard's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// With what the new revision is compared.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Baseline {
+    /// Both, weighted by how long old pods are expected to serve.
+    Auto,
+    /// Old pods that serve at the same time.
+    Concurrent,
+    /// The old revision before the rollout.
+    History,
+    /// Nothing.
+    None,
+}
+
+/// What it means that a signal has no data.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnNoData {
+    /// Nothing is concluded, and health is not certified.
+    Inconclusive,
+    /// Health may be certified without it.
+    Pass,
+    /// At the end of the window it is reported as unhealthy; it never causes a rollback.
+    Fail,
 }
 
 impl Default for Analysis {
@@ -157,6 +210,10 @@ impl Default for Analysis {
             min_requests: defaults::min_requests(),
             on_inconclusive: defaults::on_inconclusive(),
             scorer: defaults::scorer(),
+            baseline: defaults::baseline(),
+            false_rollback_rate: defaults::false_rollback_rate(),
+            history_may_enforce: defaults::yes(),
+            controls: Vec::new(),
         }
     }
 }
@@ -173,6 +230,8 @@ pub enum OnInconclusive {
 /// Who judges.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scorer {
+    /// Evidence with a bound on false rollbacks.
+    Evidence,
     /// The health formula.
     Seed,
 }
@@ -182,7 +241,7 @@ pub enum Scorer {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.preset) ? 1 : 0) + (has(self.ratio) ? 1 : 0) + (has(self.histogram) ? 1 : 0) + (has(self.gauge) ? 1 : 0) == 1").message("each signal needs exactly one of preset, ratio, histogram and gauge"))]
 pub struct SignalSpec {
-    /// Name of the signal. `errors`, `latency` and `memory` are the terms of the Seed score; other names are shown only.
+    /// Name of the signal. `errors`, `latency` and `memory` are the terms of the Seed score, which shows other names only.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// A ready-made set of signals, named `<name>/errors`, `<name>/latency`, `<name>/memory`. http-generic: errors and
@@ -199,6 +258,24 @@ pub struct SignalSpec {
     /// A value that goes up and down; named `memory` it is bytes, compared with the pod's memory limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gauge: Option<Gauge>,
+    /// Relative weight of its evidence; 2 by default (1 for gauges), shared by the signals of a preset. 0: shown only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub weight: Option<i32>,
+    /// Whether health is certified only with this signal; true by default, false for gauges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical: Option<bool>,
+    /// A limit of your own for the share of bad events, in percent such as 50%: more than that over 2 minutes and at
+    /// least 20 requests is bad, whatever the old revision does. For ratios and the errors of a preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,4})?%$"))]
+    pub max: Option<String>,
+    /// What it means that there is no data: Inconclusive, Pass or Fail. None of them causes a rollback.
+    #[serde(default = "defaults::on_no_data")]
+    pub on_no_data: OnNoData,
+    /// Judge and show it, without any influence.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Ready-made sets of signals.
@@ -285,7 +362,7 @@ pub enum RollbackTarget {
 
 /// Defaults, field by field, because the API server fills them in one by one.
 mod defaults {
-    use super::{OnInconclusive, RollbackTarget, Scorer};
+    use super::{Baseline, OnInconclusive, OnNoData, RollbackTarget, Scorer};
 
     pub(super) fn interval() -> String {
         "Auto".into()
@@ -308,7 +385,23 @@ mod defaults {
     }
 
     pub(super) const fn scorer() -> Scorer {
-        Scorer::Seed
+        Scorer::Evidence
+    }
+
+    pub(super) const fn baseline() -> Baseline {
+        Baseline::Auto
+    }
+
+    pub(super) fn false_rollback_rate() -> String {
+        "1%".into()
+    }
+
+    pub(super) const fn yes() -> bool {
+        true
+    }
+
+    pub(super) const fn on_no_data() -> OnNoData {
+        OnNoData::Inconclusive
     }
 
     pub(super) const fn target() -> RollbackTarget {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::class::GuardClassSpec;
 use super::guard::{self, DeploymentGuardSpec, SignalSpec};
+use crate::domain::judge::{Baseline, OnNoData};
 use crate::domain::policy::{Analysis, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, Scorer, Target};
-use crate::domain::signal::{Preset, Selector, Signal, SignalName, Source};
+use crate::domain::signal::{Demands, Preset, Selector, Signal, SignalName, Source};
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -99,9 +100,53 @@ fn analysis(spec: &guard::Analysis) -> Result<Analysis, InvalidSpec> {
             guard::OnInconclusive::Hold => OnInconclusive::Hold,
         },
         scorer: match spec.scorer {
+            guard::Scorer::Evidence => Scorer::Evidence,
             guard::Scorer::Seed => Scorer::Seed,
         },
+        baseline: match spec.baseline {
+            guard::Baseline::Auto => Baseline::Auto,
+            guard::Baseline::Concurrent => Baseline::Concurrent,
+            guard::Baseline::History => Baseline::History,
+            guard::Baseline::None => Baseline::None,
+        },
+        alpha_ppm: percent("analysis.falseRollbackRate", &spec.false_rollback_rate)
+            .ok()
+            .filter(|ppm| (1..=200_000).contains(ppm))
+            .ok_or_else(|| {
+                let text = &spec.false_rollback_rate;
+                invalid(
+                    "analysis.falseRollbackRate",
+                    format!("is {text:?}; write a percentage above 0% and up to 20%, such as 1%"),
+                )
+            })?,
+        history_may_enforce: spec.history_may_enforce,
+        controls: spec
+            .controls
+            .iter()
+            .map(|control| Target { kind: Kind::Deployment, name: control.name.clone() })
+            .collect(),
     })
+}
+
+/// Reads a percentage such as `1.5%` as parts per million.
+///
+/// # Errors
+/// If it is none; the error names the field.
+pub fn percent(field: &str, text: &str) -> Result<u32, InvalidSpec> {
+    let read = || {
+        let number = text.strip_suffix('%')?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || fraction.len() > 4 || !digits(whole) || !digits(fraction) {
+            return None;
+        }
+        let whole: u32 = whole.parse().ok().filter(|whole| *whole <= 100)?;
+        let fraction: u32 = format!("{fraction:0<4}").parse().ok()?;
+        Some(whole * 10_000 + fraction)
+    };
+    read()
+        .filter(|ppm| *ppm <= 1_000_000)
+        .ok_or_else(|| invalid(field, format!("is {text:?}, which is no percentage; write for example 1% or 0.5%")))
 }
 
 fn rollback(spec: &guard::Rollback) -> Result<RollbackPolicy, InvalidSpec> {
@@ -130,7 +175,7 @@ fn signals(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Vec<Sig
                     Preset::ContainerMemory => "container",
                 };
                 SignalName::parse(name)
-                    .map(|name| Signal { name, source: Source::Preset(source) })
+                    .map(|name| Signal { name, source: Source::Preset(source), demands: Demands::default() })
                     .map_err(|problem| invalid("signals", problem))
             })
             .collect();
@@ -167,7 +212,27 @@ fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
             ));
         }
     };
-    let signal = Signal { name, source };
+    let max_ppm = spec.max.as_deref().map(|text| percent(&format!("signals[{index}].max"), text)).transpose()?;
+    let counts = matches!(source, Source::Ratio { .. } | Source::Preset(Preset::HttpGeneric));
+    if max_ppm.is_some() && !counts {
+        return Err(invalid(field("max"), "limits a share of bad events; it needs a ratio or the http-generic preset"));
+    }
+    let demands = Demands {
+        weight: spec
+            .weight
+            .map(|weight| u32::try_from(weight).ok().filter(|weight| *weight <= 100))
+            .map(|weight| weight.ok_or_else(|| invalid(field("weight"), "must lie between 0 and 100")))
+            .transpose()?,
+        critical: spec.critical,
+        max_ppm,
+        on_no_data: match spec.on_no_data {
+            guard::OnNoData::Inconclusive => OnNoData::Inconclusive,
+            guard::OnNoData::Pass => OnNoData::Pass,
+            guard::OnNoData::Fail => OnNoData::Fail,
+        },
+        dry_run: spec.dry_run,
+    };
+    let signal = Signal { name, source, demands };
     signal.check().map_err(|problem| invalid(field("name"), problem))?;
     Ok(signal)
 }

@@ -42,6 +42,10 @@ pub struct DeploymentGuardStatus {
     #[schemars(length(max = 32))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<SignalStatus>,
+    /// Revisions that proved good, the latest first.
+    #[schemars(length(max = 10))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub known_good: Vec<KnownGood>,
     /// How far the analysis got; read by the operator after a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub analysis: Option<AnalysisStatus>,
@@ -92,7 +96,7 @@ pub struct CurrentStatus {
     /// The revision it is compared with and would be undone to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
-    /// Serving, Judging, Held, Condemned, Restoring, Passed or Unproven.
+    /// Serving, Judging, Held, Certified (not worse so far, still watched), Condemned, Restoring, Passed or Unproven.
     pub state: String,
 }
 
@@ -171,7 +175,7 @@ pub struct DecisionMetrics {
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContributionStatus {
-    /// errors, memory or latency.
+    /// The signal or term.
     pub term: String,
     /// The measured value with its unit.
     pub value: String,
@@ -221,7 +225,7 @@ pub struct PastDecision {
 pub struct SignalStatus {
     /// Full name, such as `http/errors`.
     pub name: String,
-    /// Good, Worse, Shown (feeds no term), Waiting (too few events), Missing or Errored.
+    /// Good, Worse, Unproven (neither), Shown (of no influence), Waiting (too few events), Missing or Errored.
     pub state: String,
     /// The new revision's value with its unit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -239,6 +243,18 @@ pub struct SignalStatus {
     pub query: Option<String>,
 }
 
+/// A revision that proved good.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KnownGood {
+    /// Its pod-template-hash.
+    pub revision: String,
+    /// When it had proved good.
+    pub at: String,
+    /// How.
+    pub how: String,
+}
+
 /// How far the analysis got.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -250,6 +266,12 @@ pub struct AnalysisStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
+    /// The chance of what was seen without a regression, at its smallest so far: 1 in N.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_in: Option<String>,
+    /// When the last step closed that was counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted_until: Option<String>,
 }
 
 /// An undo that was decided and is not verified yet.

@@ -13,17 +13,18 @@ use kube::{Resource, ResourceExt};
 
 use super::context::Context;
 use super::error::Error;
-use super::memory::{GuardKey, Remembered};
+use super::memory::{GuardKey, Past, Remembered};
 use super::progress;
 use crate::api::condition::{self, Observed, Truth, Type};
 use crate::api::parse;
 use crate::api::status::{DeploymentGuardStatus, TargetStatus, time, time_ms};
 use crate::api::{DeploymentGuard, GuardClass};
 use crate::domain::assess::{AssessState, Assessment};
+use crate::domain::evidence::PodLife;
 use crate::domain::outcome::Reason;
 use crate::domain::plan::{self, Changes, Current, Due, Progress, Stage};
 use crate::domain::policy::{Policy, Target};
-use crate::domain::rollout::{PodFact, Workload};
+use crate::domain::rollout::{PodFact, RevisionHash, Workload};
 use crate::observe::pods::WorkloadKey;
 use crate::observe::workload;
 use crate::record::events::EventReason;
@@ -31,6 +32,9 @@ use crate::record::status;
 
 /// While nothing is due, how long until a look at nothing in particular (a missed watch event, a changed Secret).
 const IDLE: Duration = Duration::from_mins(10);
+
+/// Pods that went away during a rollout and are remembered.
+const MOST_GONE: usize = 500;
 
 /// Reasons that cover the last verdict for as long as they hold.
 const COVERING: [Reason; 8] = [
@@ -149,7 +153,8 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn checkpoint(&self) -> Option<AssessState> {
         let (revision, assessment) = self.remembered.evaluated.as_ref()?;
-        (self.draft.current.as_ref().is_some_and(|current| current.revision == *revision)).then_some(assessment.state)
+        (self.draft.current.as_ref().is_some_and(|current| current.revision == *revision))
+            .then(|| assessment.state.clone())
     }
 
     /// Remembers an evaluation; returns the last one of this rollout that gave a score.
@@ -166,6 +171,46 @@ impl<'a> Case<'a> {
     pub fn scrape(&mut self, seen: Option<Duration>) -> Option<Duration> {
         self.remembered.scrape = seen.or(self.remembered.scrape);
         self.remembered.scrape
+    }
+
+    /// The pods of this look, and those of the rollout that went away since: their last counts are still to be read.
+    pub fn lives(&mut self, mut lives: Vec<PodLife>) -> Vec<PodLife> {
+        let now = self.now;
+        let gone = &mut self.remembered.gone;
+        gone.retain(|known| !lives.iter().any(|life| life.pod == known.pod));
+        for known in std::mem::take(&mut self.remembered.present) {
+            if known.side.is_some() && !lives.iter().any(|life| life.pod == known.pod) && gone.len() < MOST_GONE {
+                gone.push(PodLife { gone: Some(now), ..known });
+            }
+        }
+        self.remembered.present.clone_from(&lives);
+        lives.extend(gone.iter().cloned());
+        lives
+    }
+
+    /// Remembers pods that went away while nobody looked.
+    pub fn add_gone(&mut self, forgotten: &[PodLife]) {
+        self.remembered.gone.extend(forgotten.iter().take(MOST_GONE).cloned());
+    }
+
+    /// Whether this is the first look of this process at a rollout that was judged before.
+    #[must_use]
+    pub fn is_fresh_start(&self) -> bool {
+        self.remembered.evaluated.is_none() && self.draft.analysis.is_some()
+    }
+
+    /// What was seen before the rollout of a revision, if it was read already.
+    #[must_use]
+    pub fn past(&self, revision: &RevisionHash) -> Option<Arc<Past>> {
+        let (of, past) = self.remembered.past.as_ref()?;
+        (of == revision.as_str()).then(|| past.clone())
+    }
+
+    /// Keeps what was seen before the rollout of a revision.
+    pub fn keep_past(&mut self, revision: &RevisionHash, past: Past) -> Arc<Past> {
+        let past = Arc::new(past);
+        self.remembered.past = Some((revision.to_string(), past.clone()));
+        past
     }
 
     /// Looks again after that time.
@@ -331,8 +376,10 @@ impl<'a> Case<'a> {
     fn uncover(&mut self, current: &Current) {
         let last = self.draft.last_decision.clone().filter(|last| last.from_revision == current.revision.as_str());
         let (truth, reason, message) = match (current.stage, last) {
-            (Stage::Passed, Some(last)) => (Truth::True, Reason::AnalysisPassed, last.reasoning),
-            (Stage::Condemned, Some(last)) => (Truth::False, Reason::ScoreBelowThreshold, last.reasoning),
+            (Stage::Passed | Stage::Certified, Some(last)) => (Truth::True, Reason::AnalysisPassed, last.reasoning),
+            (Stage::Condemned, Some(last)) => {
+                (Truth::False, Reason::parse(&last.reason).unwrap_or(Reason::EvidenceOfHarm), last.reasoning)
+            }
             (Stage::Unproven, Some(last)) => {
                 (Truth::Unknown, Reason::parse(&last.reason).unwrap_or(Reason::InsufficientData), last.reasoning)
             }
@@ -365,6 +412,9 @@ impl<'a> Case<'a> {
         self.draft.analysis = None;
         self.remembered.evaluated = None;
         self.remembered.scored = None;
+        self.remembered.past = None;
+        self.remembered.gone.clear();
+        self.remembered.present.clear();
         self.ctx.metrics.forget(&self.key.namespace, &self.key.name);
         self.observe_condition(
             Type::RolledBack,

@@ -63,8 +63,8 @@ pub fn record(
             .contributions
             .iter()
             .map(|contribution| ContributionStatus {
-                term: contribution.term.as_str().into(),
-                value: contribution.value_text(),
+                term: contribution.name.clone(),
+                value: contribution.value.clone(),
                 points_hundredths: contribution.points_hundredths(),
             })
             .collect(),

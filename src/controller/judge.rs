@@ -3,33 +3,43 @@
 //! Role: reads the signals, lets the domain judge, writes the decision down, starts the undo. Inputs: a case, the
 //! workload, its pods. Outputs: conditions, record, sample, events. Must never import: `cli`, `console`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::case::Case;
 use super::error::Error;
-use super::{decision, progress, restore};
+use super::memory::Past;
+use super::{decision, past, progress, restore};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
-use crate::api::status::{AnalysisStatus, SignalStatus};
+use crate::api::status::{AnalysisStatus, KnownGood, SignalStatus, time};
 use crate::domain::assess::{
-    self, AssessInput, AssessState, Assessment, MetricReadings, Reading, SignalReading, SignalVerdict,
+    self, AssessInput, AssessState, Assessment, MetricReadings, Reading, RolloutView, SignalReading, SignalVerdict,
 };
 use crate::domain::chain::{self, Decision, Health, Moment, Step};
 use crate::domain::evidence::PodLife;
 use crate::domain::guardrail::{self, Clamp, Proposal};
 use crate::domain::outcome::{Reason, Verdict};
 use crate::domain::plan::{self, Current, Due, PendingUndo, Stage};
-use crate::domain::policy::Policy;
+use crate::domain::policy::{Interval, Policy, Scorer};
 use crate::domain::redact::SERVER_MESSAGE;
-use crate::domain::rollout::{PodFact, Workload};
+use crate::domain::rollout::{PodFact, Side, Workload};
 use crate::domain::signal::Term;
-use crate::observe::prometheus::ReadRequest;
+use crate::observe::prometheus::{PrometheusSource, ReadRequest};
 use crate::record::events::EventReason;
 
 /// Longest text of a signal or of the analysis in status.
 const MESSAGE: usize = 512;
+
+/// How long a rollout is young.
+const EARLY: Duration = Duration::from_mins(2);
+/// How far back pods are looked for that the API server has forgotten.
+const LOOK_FOR_PODS: Duration = Duration::from_mins(30);
+/// Revisions that status remembers as good.
+const KNOWN_GOOD: usize = 10;
 
 /// Evaluates a rollout that is being judged.
 ///
@@ -56,14 +66,28 @@ pub async fn step(
         }
         return Ok(());
     }
-    let lives: Vec<_> =
-        pods.iter().map(|pod| PodLife::of(pod, plan::side(&current, pod), policy.analysis.warmup)).collect();
+    let side = |pod: &PodFact| PodLife::of(pod, plan::side(&current, pod), policy.analysis.warmup);
+    let lives = case.lives(pods.iter().map(side).collect());
     let state = state(case, policy, &current);
-    let readings = read(case, class, policy, &lives, &state).await;
-    let input = AssessInput { now: case.now, lives: &lives, readings: &readings };
+    let evidence = policy.analysis.scorer == Scorer::Evidence;
+    let past = if evidence { past(case, class, policy, &current, workload, &lives, &state).await } else { None };
+    let lives = if evidence { with_forgotten(case, class, policy, &current, workload, lives).await } else { lives };
+    let scrape = case.scrape(past.as_ref().and_then(|past| past.scrape));
+    let step = policy.analysis.interval.resolve(scrape);
+    let readings = read(case, class, policy, &lives, &state, step).await;
+    let settings = policy.settings();
+    let view = RolloutView {
+        settings: &settings,
+        history: past.as_ref().map(|past| &past.history),
+        overlap: workload.expected_overlap(pods),
+        step,
+        settled: settled(&current, workload, pods, policy, case.now),
+    };
+    let rollout = evidence.then_some(view);
+    let input = AssessInput { now: case.now, lives: &lives, readings: &readings, rollout };
     let assessment = assess::assess(policy.analysis.scorer, &state, &input, &policy.analysis);
     let interval = policy.analysis.interval.resolve(case.scrape(assessment.scrape));
-    case.wake_at(plan::next_on_grid(case.now, interval));
+    case.wake_at(plan::next_on_grid(case.now, pace(policy, &current, case.now, interval)));
     let blind = blind(&readings);
     say_metrics(case, current.first_ready.is_some(), readings.error(), blind.is_some());
     show(case, &assessment);
@@ -82,11 +106,93 @@ pub async fn step(
             case.observe_condition(Type::Reconciling, true, reason, &message);
             Ok(())
         }
+        Step::WatchCertified(message) => {
+            let message = format!("not worse so far: {message}");
+            case.observe_condition(Type::Healthy, true, Reason::AnalysisPassed, &message);
+            case.observe_condition(Type::Reconciling, false, Reason::AnalysisPassed, &message);
+            Ok(())
+        }
+        Step::Confirm(message) => {
+            confirm(case, current, workload, &message);
+            Ok(())
+        }
         Step::Decide(decided) => {
             let judged = if assessment.score.is_some() { assessment } else { scored.unwrap_or(assessment) };
             conclude(case, policy, current, workload, pods, &judged, &decided).await
         }
     }
+}
+
+/// How often to look. Where the guard leaves it to us, the first minutes of a rollout are looked at more often than
+/// Prometheus scrapes: pods are scraped at different moments, and a step closes with the last of them.
+fn pace(policy: &Policy, current: &Current, now: Timestamp, interval: Duration) -> Duration {
+    let early = current.started.checked_add(EARLY).is_ok_and(|end| now < end);
+    let fresh = early && policy.analysis.interval == Interval::Auto && policy.analysis.scorer == Scorer::Evidence;
+    if fresh { (interval / 5).max(Duration::from_secs(1)) } else { interval }
+}
+
+/// Every wanted pod carries the revision, is Ready and out of its warm-up.
+fn settled(current: &Current, workload: &Workload, pods: &[PodFact], policy: &Policy, now: Timestamp) -> bool {
+    let grown = |pod: &PodFact| {
+        pod.first_ready.and_then(|ready| ready.checked_add(policy.analysis.warmup).ok()).is_some_and(|at| at <= now)
+    };
+    workload.rollout_complete(&current.revision, pods)
+        && pods.iter().filter(|pod| pod.is_live() && pod.revision == current.revision).all(grown)
+}
+
+/// What was seen before the rollout: read at its first look, and again after a restart.
+async fn past(
+    case: &mut Case<'_>,
+    class: &GuardClass,
+    policy: &Policy,
+    current: &Current,
+    workload: &Workload,
+    lives: &[PodLife],
+    state: &AssessState,
+) -> Option<Arc<Past>> {
+    if let Some(past) = case.past(&current.revision) {
+        return Some(past);
+    }
+    let source = source(case, class).await.ok()?;
+    let mut old: Vec<PodLife> = lives.iter().filter(|life| life.side == Some(Side::Old)).cloned().collect();
+    let reach = (current.started.checked_sub(LOOK_FOR_PODS).unwrap_or(current.started), current.started);
+    if let Some(baseline) = current.baseline.as_ref().and_then(|baseline| workload.revision(baseline)) {
+        let prefix = (baseline.pod_prefix.as_str(), Side::Old);
+        old.extend(past::forgotten(&source, policy, &case.key.namespace, prefix, lives, reach).await);
+    }
+    // What the old pods did from the first sight of the rollout on belongs to the rollout.
+    match past::read(&source, policy, &old, current.started).await {
+        Ok(past) => Some(case.keep_past(&current.revision, past)),
+        Err(error) => {
+            tracing::debug!(%error, ?state, "what was before the rollout could not be read yet");
+            None
+        }
+    }
+}
+
+/// After a restart: old pods that went away while nobody looked.
+async fn with_forgotten(
+    case: &mut Case<'_>,
+    class: &GuardClass,
+    policy: &Policy,
+    current: &Current,
+    workload: &Workload,
+    mut lives: Vec<PodLife>,
+) -> Vec<PodLife> {
+    if !case.is_fresh_start() {
+        return lives;
+    }
+    let Some(baseline) = current.baseline.as_ref().and_then(|baseline| workload.revision(baseline)) else {
+        return lives;
+    };
+    if let Ok(source) = source(case, class).await {
+        let prefix = (baseline.pod_prefix.as_str(), Side::Old);
+        let reach = (current.started, case.now);
+        let forgotten = past::forgotten(&source, policy, &case.key.namespace, prefix, &lives, reach).await;
+        case.add_gone(&forgotten);
+        lives.extend(forgotten);
+    }
+    lives
 }
 
 /// Where the last evaluation of this rollout stopped, or its beginning.
@@ -95,28 +201,40 @@ fn state(case: &Case<'_>, policy: &Policy, current: &Current) -> AssessState {
     case.checkpoint().or(stored).unwrap_or_else(|| AssessState::new(policy.analysis.scorer, current.started))
 }
 
+/// The class's Prometheus.
+async fn source(case: &Case<'_>, class: &GuardClass) -> Result<Arc<PrometheusSource>, String> {
+    let name = class.name_any();
+    if let Some(source) = case.ctx.sources.get(&name) {
+        return Ok(source);
+    }
+    // The class was not looked at yet.
+    let made = case.ctx.sources.ensure(&name, &class.spec.prometheus).await;
+    made.map_err(|error| format!("GuardClass {name}: {error}"))
+}
+
 async fn read(
     case: &Case<'_>,
     class: &GuardClass,
     policy: &Policy,
     lives: &[PodLife],
     state: &AssessState,
+    step: Duration,
 ) -> MetricReadings {
-    let name = class.name_any();
-    let source = match case.ctx.sources.get(&name) {
-        Some(source) => source,
-        // The class was not looked at yet.
-        None => match case.ctx.sources.ensure(&name, &class.spec.prometheus).await {
-            Ok(source) => source,
-            Err(error) => return MetricReadings::unreadable(&policy.signals, &format!("GuardClass {name}: {error}")),
-        },
+    let source = match source(case, class).await {
+        Ok(source) => source,
+        Err(error) => return MetricReadings::unreadable(&policy.signals, &error),
+    };
+    // Finer than the scrapes, so that a step closes with the last pod's sample.
+    let interval = match (policy.analysis.scorer, policy.analysis.interval) {
+        (Scorer::Evidence, Interval::Auto) => Interval::Every((step / 5).max(Duration::from_secs(1))),
+        (_, interval) => interval,
     };
     let request = ReadRequest {
         signals: policy.signals.clone(),
         lives: lives.to_vec(),
         since: state.since(),
         until: case.now,
-        interval: policy.analysis.interval,
+        interval,
     };
     let mut readings = source.read(request).await;
     // What a server says may hold anything; it is shown and stored only after this.
@@ -195,7 +313,12 @@ fn show(case: &mut Case<'_>, assessment: &Assessment) {
     }
     case.draft.signals = signals;
     if let Ok(checkpoint) = serde_json::to_string(&assessment.state) {
-        case.draft.analysis = Some(AnalysisStatus { checkpoint, message: some(&assessment.reasoning) });
+        case.draft.analysis = Some(AnalysisStatus {
+            checkpoint,
+            message: some(&assessment.reasoning),
+            one_in: assessment.one_in.clone(),
+            counted_until: Some(time(assessment.state.since())),
+        });
     }
     let at = Duration::try_from(case.now.duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default();
     let score = assessment.score.map(crate::domain::outcome::HealthScore::points);
@@ -214,7 +337,9 @@ async fn conclude(
 ) -> Result<(), Error> {
     let undone = case.progress.undone.clone();
     let proposal = Proposal { policy, workload, current: &current, pods, undone: &undone, now: case.now };
-    let clamp = (decided.verdict == Verdict::Rollback).then(|| guardrail::first_objection(&proposal)).flatten();
+    let only = judged.only_recommend.clone().map(|(reason, message)| Clamp { rule: "recommend-only", reason, message });
+    let clamp =
+        (decided.verdict == Verdict::Rollback).then(|| guardrail::first_objection(&proposal).or(only)).flatten();
     let acts = decided.verdict == Verdict::Rollback && clamp.is_none();
     let id = decision::id(&current, case.now);
     let record = decision::record(&id, case.now, &current, judged, decided, clamp.as_ref(), acts);
@@ -243,11 +368,33 @@ fn say_bad(case: &mut Case<'_>, current: &Current, decided: &Decision, what: &st
     case.note(EventReason::AnalysisFailed, message);
 }
 
+/// The window is over and the certificate stands: the revision is known to be good.
+fn confirm(case: &mut Case<'_>, mut current: Current, workload: &Workload, message: &str) {
+    current.stage = Stage::Passed;
+    progress::write_current(&mut case.draft, &current, workload);
+    know_good(case, &current, "certified, and watched to the end of the window");
+    let message = format!("not worse to the end of the window: {message}");
+    case.observe_condition(Type::Healthy, true, Reason::AnalysisPassed, &message);
+    case.observe_condition(Type::Reconciling, false, Reason::AnalysisPassed, &message);
+    case.draft.analysis = None;
+    case.rest();
+}
+
+/// Remembers a revision that proved good.
+fn know_good(case: &mut Case<'_>, current: &Current, how: &str) {
+    let revision = current.revision.to_string();
+    let known = &mut case.draft.known_good;
+    known.retain(|known| known.revision != revision);
+    known.insert(0, KnownGood { revision, at: time(case.now), how: how.to_owned() });
+    known.truncate(KNOWN_GOOD);
+}
+
 /// The decision changes nothing about the workload: say what it means.
 fn settle(case: &mut Case<'_>, mut current: Current, workload: &Workload, decided: &Decision, clamp: Option<&Clamp>) {
     current.stage = match (decided.verdict, decided.health) {
         (Verdict::Rollback, _) => Stage::Condemned,
         (Verdict::Inconclusive, _) => Stage::Held,
+        (Verdict::Continue, Health::Good) if !decided.is_final => Stage::Certified,
         (Verdict::Continue, Health::Good) => Stage::Passed,
         (Verdict::Continue, _) => Stage::Unproven,
     };
@@ -270,6 +417,13 @@ fn settle(case: &mut Case<'_>, mut current: Current, workload: &Workload, decide
             case.observe_condition(Type::Healthy, true, decided.reason, &decided.message);
             case.observe_condition(Type::Reconciling, false, decided.reason, &decided.message);
             case.note(EventReason::AnalysisPassed, decided.message.clone());
+            if current.stage == Stage::Passed {
+                know_good(case, &current, "judged to the end of the window");
+            }
+        }
+        (Verdict::Continue, _) if decided.health == Health::Bad => {
+            case.observe_condition(Type::Healthy, false, decided.reason, &decided.message);
+            case.observe_condition(Type::Reconciling, false, decided.reason, &decided.message);
         }
         _ => {
             case.observe_condition(Type::Healthy, Truth::Unknown, decided.reason, &decided.message);
@@ -277,7 +431,7 @@ fn settle(case: &mut Case<'_>, mut current: Current, workload: &Workload, decide
             case.observe_condition(Type::Reconciling, held, decided.reason, &decided.message);
         }
     }
-    if current.stage != Stage::Held {
+    if !current.stage.is_judging() {
         case.draft.analysis = None;
         case.rest();
     }

@@ -11,6 +11,8 @@ use jiff::Timestamp;
 
 use crate::api::status::DeploymentGuardStatus;
 use crate::domain::assess::Assessment;
+use crate::domain::evidence::PodLife;
+use crate::domain::judge::History;
 use crate::domain::plan::Changes;
 use crate::domain::rollout::Workload;
 use crate::observe::pods::WorkloadKey;
@@ -45,6 +47,21 @@ pub struct Remembered {
     /// The state under which the guard is counted in the metrics.
     pub counted_as: Option<&'static str>,
     /// The scrape interval seen in the samples.
+    pub scrape: Option<Duration>,
+    /// What was seen before the rollout of a revision.
+    pub past: Option<(String, Arc<Past>)>,
+    /// The pods of the last look.
+    pub present: Vec<PodLife>,
+    /// Pods of the rollout that are gone; their last counts are still in Prometheus.
+    pub gone: Vec<PodLife>,
+}
+
+/// What was seen before a rollout.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// By signal.
+    pub history: History,
+    /// The scrape interval in it.
     pub scrape: Option<Duration>,
 }
 

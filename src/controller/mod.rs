@@ -10,6 +10,7 @@ pub mod decision;
 pub mod error;
 pub mod judge;
 pub mod memory;
+pub mod past;
 pub mod progress;
 pub mod reconcile;
 pub mod restore;

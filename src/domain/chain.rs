@@ -56,6 +56,8 @@ pub struct Decision {
     pub health: Health,
     /// Who decided.
     pub decider: Decider,
+    /// Whether the watch ends with it; a certificate before the end of the window does not end it.
+    pub is_final: bool,
 }
 
 /// What comes next.
@@ -63,15 +65,23 @@ pub struct Decision {
 pub enum Step {
     /// Look again at the next interval.
     Watch(Reason, String),
+    /// Health was certified, and the watch goes on to the end of the window.
+    WatchCertified(String),
+    /// The window ended and the certificate still stands: the revision is known to be good.
+    Confirm(String),
     /// Decided.
     Decide(Decision),
 }
 
 /// Decides, or says why not yet. `scored` is the last assessment that gave a score; `blind` says why this one saw nothing.
+///
+/// The order: evidence of harm acts at once; what is wrong elsewhere holds and never passes; a certificate passes early;
+/// between 1/(κα) and 1/α another opinion would be asked, and the algorithm's is to keep watching.
 #[must_use]
 pub fn decide(now: &Assessment, scored: Option<&Assessment>, blind: Option<&str>, moment: &Moment) -> Step {
+    let by = now.decider;
     if now.standing == Standing::Harmful {
-        return decision(Verdict::Rollback, Reason::ScoreBelowThreshold, &now.reasoning, Health::Bad);
+        return decision(by, Verdict::Rollback, now.harm, &now.reasoning, Health::Bad);
     }
     let ended = moment.now >= moment.window_end;
     if let Some(error) = blind {
@@ -81,17 +91,41 @@ pub fn decide(now: &Assessment, scored: Option<&Assessment>, blind: Option<&str>
         return if patient {
             Step::Watch(Reason::PrometheusUnreachable, message)
         } else {
-            unproven(Reason::PrometheusUnreachable, &message, moment)
+            unproven(by, Reason::PrometheusUnreachable, &message, moment)
         };
     }
     // An evaluation between two scores changes nothing about the last one.
     let last = if now.score.is_some() { now } else { scored.unwrap_or(now) };
+    if let Standing::Held { reason, message } = &now.standing {
+        return held(by, ended, *reason, message, moment);
+    }
     if !ended || (suspicious(last) && within_grace(moment)) {
         return match &now.standing {
+            Standing::Fine if by == Decider::Evidence && moment.stage == Stage::Certified => {
+                Step::WatchCertified(now.reasoning.clone())
+            }
+            Standing::Fine if by == Decider::Evidence => {
+                let message = format!("not worse so far: {}", now.reasoning);
+                let (verdict, reason) = (Verdict::Continue, Reason::AnalysisPassed);
+                Step::Decide(Decision { verdict, reason, message, health: Health::Good, decider: by, is_final: false })
+            }
             Standing::NotYet { reason, message } if scored.is_none() => Step::Watch(*reason, message.clone()),
             _ => Step::Watch(Reason::Analyzing, last.reasoning.clone()),
         };
     }
+    at_the_end(now, last, moment)
+}
+
+/// Something else is wrong: alert and wait; it never passes.
+fn held(by: Decider, ended: bool, reason: Reason, message: &str, moment: &Moment) -> Step {
+    if ended && moment.stage != Stage::Held {
+        return decision(by, Verdict::Inconclusive, reason, message, Health::Unknown);
+    }
+    Step::Watch(reason, message.to_owned())
+}
+
+fn at_the_end(now: &Assessment, last: &Assessment, moment: &Moment) -> Step {
+    let by = now.decider;
     match &last.standing {
         Standing::Fine if last.score.is_none() => {
             // After a restart only the next score shows that it is still so.
@@ -99,25 +133,32 @@ pub fn decide(now: &Assessment, scored: Option<&Assessment>, blind: Option<&str>
             if within_grace(moment) {
                 return Step::Watch(Reason::Analyzing, message.to_owned());
             }
-            unproven(Reason::InsufficientData, message, moment)
+            unproven(by, Reason::InsufficientData, message, moment)
         }
         Standing::Fine if !moment.rollout_complete => {
             let message = format!("{} But the rollout is not complete.", last.reasoning);
-            unproven(Reason::InsufficientData, &message, moment)
+            unproven(by, Reason::InsufficientData, &message, moment)
         }
-        Standing::Fine => decision(Verdict::Continue, Reason::AnalysisPassed, &last.reasoning, Health::Good),
+        Standing::Fine if moment.stage == Stage::Certified => Step::Confirm(last.reasoning.clone()),
+        Standing::Fine => decision(by, Verdict::Continue, Reason::AnalysisPassed, &last.reasoning, Health::Good),
+        Standing::Unproven { message, .. } | Standing::NotYet { message, .. } if now.no_data_fails => {
+            decision(by, Verdict::Continue, Reason::InsufficientData, message, Health::Bad)
+        }
         Standing::Unproven { reason, message } | Standing::NotYet { reason, message } => {
-            unproven(*reason, message, moment)
+            unproven(by, *reason, message, moment)
         }
-        Standing::Harmful => decision(Verdict::Rollback, Reason::ScoreBelowThreshold, &last.reasoning, Health::Bad),
+        Standing::Grey => {
+            let message = format!("nearly evidence of harm: {}", last.reasoning);
+            unproven(by, Reason::InsufficientData, &message, moment)
+        }
+        Standing::Held { reason, message } => held(by, true, *reason, message, moment),
+        Standing::Harmful => decision(by, Verdict::Rollback, last.harm, &last.reasoning, Health::Bad),
     }
 }
 
 /// A low score that the next one has not confirmed.
 fn suspicious(assessment: &Assessment) -> bool {
-    match assessment.state {
-        AssessState::Seed(state) => state.low_streak > 0,
-    }
+    matches!(assessment.state, AssessState::Seed(state) if state.low_streak > 0)
 }
 
 fn within_grace(moment: &Moment) -> bool {
@@ -125,16 +166,16 @@ fn within_grace(moment: &Moment) -> bool {
     end.is_ok_and(|end| moment.now < end)
 }
 
-fn unproven(reason: Reason, message: &str, moment: &Moment) -> Step {
+fn unproven(by: Decider, reason: Reason, message: &str, moment: &Moment) -> Step {
     match moment.on_inconclusive {
-        OnInconclusive::Continue => decision(Verdict::Continue, reason, message, Health::Unknown),
+        OnInconclusive::Continue => decision(by, Verdict::Continue, reason, message, Health::Unknown),
         OnInconclusive::Hold if moment.stage == Stage::Held => Step::Watch(reason, message.to_owned()),
-        OnInconclusive::Hold => decision(Verdict::Inconclusive, reason, message, Health::Unknown),
+        OnInconclusive::Hold => decision(by, Verdict::Inconclusive, reason, message, Health::Unknown),
     }
 }
 
-fn decision(verdict: Verdict, reason: Reason, message: &str, health: Health) -> Step {
-    Step::Decide(Decision { verdict, reason, message: message.to_owned(), health, decider: Decider::SeedFormula })
+fn decision(decider: Decider, verdict: Verdict, reason: Reason, message: &str, health: Health) -> Step {
+    Step::Decide(Decision { verdict, reason, message: message.to_owned(), health, decider, is_final: true })
 }
 
 #[cfg(test)]

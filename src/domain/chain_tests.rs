@@ -17,6 +17,11 @@ fn assessment(standing: Standing, score: Option<f64>) -> Assessment {
         contributions: Vec::new(),
         signals: Vec::new(),
         metrics: RecordMetrics::default(),
+        decider: Decider::SeedFormula,
+        harm: Reason::ScoreBelowThreshold,
+        only_recommend: None,
+        no_data_fails: false,
+        one_in: None,
         reasoning: "because".into(),
         scrape: None,
         state: AssessState::Seed(SeedState {
@@ -50,7 +55,7 @@ fn moment(now: i64) -> Moment {
 
 fn verdict(step: &Step) -> Option<(Verdict, Health)> {
     match step {
-        Step::Watch(..) => None,
+        Step::Watch(..) | Step::WatchCertified(_) | Step::Confirm(_) => None,
         Step::Decide(decision) => Some((decision.verdict, decision.health)),
     }
 }
@@ -137,4 +142,47 @@ proptest! {
             None => {}
         }
     }
+}
+
+fn evidence(standing: Standing) -> Assessment {
+    Assessment { decider: Decider::Evidence, harm: Reason::EvidenceOfHarm, ..assessment(standing, Some(99.0)) }
+}
+
+#[test]
+fn a_certificate_passes_early_and_is_confirmed_at_the_end() {
+    let fine = evidence(Standing::Fine);
+    let Step::Decide(early) = decide(&fine, None, None, &moment(20)) else { panic!("not decided") };
+    assert_eq!((early.verdict, early.health, early.is_final), (Verdict::Continue, Health::Good, false));
+    let certified = |now| Moment { stage: Stage::Certified, ..moment(now) };
+    assert!(matches!(decide(&fine, None, None, &certified(30)), Step::WatchCertified(_)));
+    assert!(matches!(decide(&fine, None, None, &certified(60)), Step::Confirm(_)));
+}
+
+#[test]
+fn harm_after_a_certificate_is_acted_on() {
+    let moment = Moment { stage: Stage::Certified, ..moment(30) };
+    let step = decide(&evidence(Standing::Harmful), None, None, &moment);
+    assert_eq!(verdict(&step), Some((Verdict::Rollback, Health::Bad)));
+}
+
+#[test]
+fn what_is_wrong_elsewhere_never_passes() {
+    let held = evidence(Standing::Held { reason: Reason::SharedIncident, message: "both suffer".into() });
+    assert!(matches!(decide(&held, None, None, &moment(30)), Step::Watch(Reason::SharedIncident, _)));
+    assert_eq!(verdict(&decide(&held, None, None, &moment(60))), Some((Verdict::Inconclusive, Health::Unknown)));
+    let moment = Moment { stage: Stage::Held, ..moment(90) };
+    assert!(matches!(decide(&held, None, None, &moment), Step::Watch(Reason::SharedIncident, _)));
+}
+
+#[test]
+fn between_the_thresholds_the_algorithm_keeps_watching() {
+    let grey = evidence(Standing::Grey);
+    assert!(matches!(decide(&grey, None, None, &moment(30)), Step::Watch(Reason::Analyzing, _)));
+    assert_eq!(verdict(&decide(&grey, None, None, &moment(60))), Some((Verdict::Continue, Health::Unknown)));
+}
+
+#[test]
+fn a_signal_that_must_have_data_fails_without_it_and_undoes_nothing() {
+    let silent = Assessment { no_data_fails: true, ..evidence(unproven()) };
+    assert_eq!(verdict(&decide(&silent, None, None, &moment(60))), Some((Verdict::Continue, Health::Bad)));
 }

@@ -19,7 +19,10 @@ struct Case {
 
 fn revision(name: &str) -> (RevisionHash, Revision) {
     let hash = RevisionHash::new(name);
-    (hash.clone(), Revision { hash, uid: name.into(), number: 1, images: Vec::new() })
+    (
+        hash.clone(),
+        Revision { hash, uid: name.into(), number: 1, images: Vec::new(), pod_prefix: format!("api-{name}-") },
+    )
 }
 
 fn case() -> Case {
@@ -35,6 +38,7 @@ fn case() -> Case {
                 min_requests: 20,
                 on_inconclusive: OnInconclusive::Continue,
                 scorer: Scorer::Seed,
+                ..Analysis::default()
             },
             signals: Vec::new(),
             rollback: RollbackPolicy {
@@ -49,6 +53,7 @@ fn case() -> Case {
             observed_generation: 1,
             replicas: 1,
             paused: false,
+            waves: Some(2),
             min_ready_seconds: 0,
             progress_deadline_seconds: 600,
             controlled_by: None,

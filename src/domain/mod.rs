@@ -9,6 +9,7 @@ pub mod assess;
 pub mod chain;
 pub mod evidence;
 pub mod guardrail;
+pub mod judge;
 pub mod managers;
 pub mod outcome;
 pub mod plan;

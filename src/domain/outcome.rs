@@ -93,6 +93,8 @@ words! {
 words! {
     /// Who decided.
     Decider {
+        /// The evidence scorer.
+        Evidence = "evidence",
         /// The original formula.
         SeedFormula = "seed-formula",
     }
@@ -121,6 +123,16 @@ words! {
         Analyzing = "Analyzing",
         /// Judged and fine.
         AnalysisPassed = "AnalysisPassed",
+        /// The evidence reached what the false rollback rate asks for.
+        EvidenceOfHarm = "EvidenceOfHarm",
+        /// A limit that the user set was broken.
+        LimitExceeded = "LimitExceeded",
+        /// Old pods, or a control, suffer at the same time.
+        SharedIncident = "SharedIncident",
+        /// The new revision gets next to no traffic.
+        TrafficLost = "TrafficLost",
+        /// Evidence against history alone may not undo here.
+        HistoryOnly = "HistoryOnly",
         /// The seed score was below 50 twice running.
         ScoreBelowThreshold = "ScoreBelowThreshold",
         /// Something needed for a verdict was not measured.

@@ -20,6 +20,8 @@ pub enum Stage {
     Held,
     /// Judged bad and not undone.
     Condemned,
+    /// Not worse so far, proven; watched to the end of the window.
+    Certified,
     /// Put back by us, being verified.
     Restoring,
     /// Judged and fine.
@@ -29,8 +31,16 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 7] =
-        [Self::Serving, Self::Judging, Self::Held, Self::Condemned, Self::Restoring, Self::Passed, Self::Unproven];
+    const ALL: [Self; 8] = [
+        Self::Serving,
+        Self::Judging,
+        Self::Held,
+        Self::Condemned,
+        Self::Certified,
+        Self::Restoring,
+        Self::Passed,
+        Self::Unproven,
+    ];
 
     /// The word in status.
     #[must_use]
@@ -40,6 +50,7 @@ impl Stage {
             Self::Judging => "Judging",
             Self::Held => "Held",
             Self::Condemned => "Condemned",
+            Self::Certified => "Certified",
             Self::Restoring => "Restoring",
             Self::Passed => "Passed",
             Self::Unproven => "Unproven",
@@ -55,12 +66,12 @@ impl Stage {
     /// Whether metrics are read in this stage.
     #[must_use]
     pub const fn is_judging(self) -> bool {
-        matches!(self, Self::Judging | Self::Held)
+        matches!(self, Self::Judging | Self::Held | Self::Certified)
     }
 
     /// Whether a later rollout may go back to this revision.
     const fn may_be_baseline(self) -> bool {
-        matches!(self, Self::Serving | Self::Passed | Self::Unproven | Self::Restoring)
+        matches!(self, Self::Serving | Self::Passed | Self::Certified | Self::Unproven | Self::Restoring)
     }
 }
 

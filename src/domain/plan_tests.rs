@@ -18,8 +18,13 @@ fn workload(current: Option<&str>, known: &[(&str, u64)]) -> Workload {
     let revisions: BTreeMap<_, _> = known
         .iter()
         .map(|(name, number)| {
-            let revision =
-                Revision { hash: hash(name), uid: (*name).into(), number: *number, images: vec![(*name).into()] };
+            let revision = Revision {
+                hash: hash(name),
+                uid: (*name).into(),
+                number: *number,
+                images: vec![(*name).into()],
+                pod_prefix: format!("api-{name}-"),
+            };
             (hash(name), revision)
         })
         .collect();
@@ -29,6 +34,7 @@ fn workload(current: Option<&str>, known: &[(&str, u64)]) -> Workload {
         observed_generation: 2,
         replicas: 2,
         paused: false,
+        waves: Some(2),
         min_ready_seconds: 0,
         progress_deadline_seconds: 600,
         controlled_by: None,
@@ -178,6 +184,7 @@ fn the_window_counts_from_the_first_ready_pod_and_waits_for_it() {
         min_requests: 20,
         on_inconclusive: OnInconclusive::Continue,
         scorer: Scorer::Seed,
+        ..Analysis::default()
     };
     let world = workload(Some("b"), &[]);
     let mut judged = current("b", Some("a"), Stage::Judging);

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::signal::Signal;
+use super::judge::{Baseline, Kind as SignalKind, Settings, SignalSettings};
+use super::signal::{Signal, Source, Term};
 
 /// The kinds of workload a guard may name. Kinds that cannot be undone yet are refused while parsing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +101,8 @@ pub enum OnInconclusive {
 /// Who judges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scorer {
+    /// Evidence with a bound on false rollbacks.
+    Evidence,
     /// The original health formula.
     Seed,
 }
@@ -119,6 +122,32 @@ pub struct Analysis {
     pub on_inconclusive: OnInconclusive,
     /// The judge.
     pub scorer: Scorer,
+    /// With what the new revision is compared.
+    pub baseline: Baseline,
+    /// α in parts per million.
+    pub alpha_ppm: u32,
+    /// Whether evidence against history alone may undo.
+    pub history_may_enforce: bool,
+    /// Workloads whose trouble at the same time means a shared incident.
+    pub controls: Vec<Target>,
+}
+
+impl Default for Analysis {
+    /// As the API server fills them in.
+    fn default() -> Self {
+        Self {
+            interval: Interval::Auto,
+            warmup: Duration::from_mins(1),
+            window: Duration::from_mins(30),
+            min_requests: 20,
+            on_inconclusive: OnInconclusive::Continue,
+            scorer: Scorer::Evidence,
+            baseline: Baseline::Auto,
+            alpha_ppm: 10_000,
+            history_may_enforce: true,
+            controls: Vec::new(),
+        }
+    }
 }
 
 /// How an undo is done and how often.
@@ -147,4 +176,44 @@ pub struct Policy {
     pub signals: Vec<Signal>,
     /// How to undo.
     pub rollback: RollbackPolicy,
+}
+
+impl Policy {
+    /// What the evidence scorer is asked to do; one signal for each full name, in the order in which they are read.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let signals = self.signals.iter().flat_map(|signal| {
+            signal.full_names().into_iter().map(|name| {
+                let term = Term::of(&name);
+                let kind = match (&signal.source, term) {
+                    (Source::Histogram { .. }, _) | (Source::Preset(_), Some(Term::Latency)) => SignalKind::Tail,
+                    (Source::Gauge { .. } | Source::Preset(_), Some(Term::Memory)) => SignalKind::Leak,
+                    (Source::Gauge { .. }, _) => SignalKind::Level,
+                    (Source::Ratio { .. } | Source::Preset(_), _) => SignalKind::Ratio,
+                };
+                let gauge = matches!(kind, SignalKind::Level | SignalKind::Leak);
+                SignalSettings {
+                    name,
+                    term,
+                    kind,
+                    weight: signal.demands.weight.unwrap_or(if gauge { 1 } else { 2 }),
+                    critical: signal.demands.critical.unwrap_or(!gauge),
+                    max_ppm: signal.demands.max_ppm.filter(|_| kind == SignalKind::Ratio),
+                    // Memory is read in percent of its limit.
+                    limit: (kind == SignalKind::Leak).then_some(100),
+                    on_no_data: signal.demands.on_no_data,
+                    dry_run: signal.demands.dry_run,
+                }
+            })
+        });
+        Settings {
+            alpha_ppm: self.analysis.alpha_ppm,
+            window: self.analysis.window,
+            baseline: self.analysis.baseline,
+            min_requests: self.analysis.min_requests,
+            history_may_enforce: self.analysis.history_may_enforce,
+            tells_young: true,
+            signals: signals.collect(),
+        }
+    }
 }

@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
+
+use super::judge::Overlap;
 
 /// A revision's identity: the `pod-template-hash` of its ReplicaSet. Never its number, which an undo re-assigns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -122,6 +125,8 @@ pub struct Revision {
     pub number: u64,
     /// Images of its app containers.
     pub images: Vec<String>,
+    /// How the names of its pods begin; metrics know pods that the API server has forgotten.
+    pub pod_prefix: String,
 }
 
 /// The state of a guarded workload.
@@ -137,6 +142,8 @@ pub struct Workload {
     pub replicas: u32,
     /// `spec.paused`.
     pub paused: bool,
+    /// In how many waves a rolling update replaces the pods; none where all of them go first.
+    pub waves: Option<u32>,
     /// `spec.minReadySeconds`.
     pub min_ready_seconds: u32,
     /// `spec.progressDeadlineSeconds`.
@@ -162,6 +169,20 @@ impl Workload {
     #[must_use]
     pub fn revision(&self, hash: &RevisionHash) -> Option<&Revision> {
         self.revisions.get(hash)
+    }
+
+    /// How long old and new pods are expected to serve side by side, from the pods that are there: waves times the time
+    /// that a pod takes to be available.
+    #[must_use]
+    pub fn expected_overlap(&self, pods: &[PodFact]) -> Overlap {
+        let Some(waves) = self.waves.filter(|_| self.replicas > 1) else { return Overlap::Never };
+        let mut ready: Vec<Duration> = pods
+            .iter()
+            .filter_map(|pod| Duration::try_from(pod.first_ready?.duration_since(pod.created)).ok())
+            .collect();
+        let middle = ready.len() / 2;
+        let to_ready = if ready.is_empty() { Duration::ZERO } else { *ready.select_nth_unstable(middle).1 };
+        Overlap::For(to_ready.max(Duration::from_secs(self.min_ready_seconds.into())).saturating_mul(waves))
     }
 
     /// Whether every wanted pod carries `hash` and is Ready, and no other live pod is left.

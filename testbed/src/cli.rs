@@ -2,13 +2,14 @@
 
 use std::env;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
-use crate::inner::{control, supervisor};
+use crate::inner::{control, prometheus, supervisor, turns};
 use crate::need::Missing;
 use crate::outer::Options;
 use crate::{build, cache, images, inner, need, outer, registry};
@@ -83,6 +84,8 @@ enum Task {
     #[command(hide = true)]
     Stay(ClusterArgs),
     #[command(hide = true)]
+    InTurn { listen: SocketAddr, servers: Vec<SocketAddr> },
+    #[command(hide = true)]
     EnterNamespaces(InsideArgs),
     #[command(hide = true)]
     FirstProcess(InsideArgs),
@@ -112,8 +115,11 @@ struct ClusterArgs {
     #[arg(long)]
     no_images: bool,
     /// How often Prometheus scrapes
-    #[arg(long, default_value = "1s")]
+    #[arg(long, default_value = "1s", value_parser = prometheus::parse_interval)]
     scrape_interval: String,
+    /// How many independent Prometheus servers answer in turn behind the one address
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=2))]
+    prometheus_replicas: u16,
 }
 
 #[derive(Debug, Args)]
@@ -168,6 +174,7 @@ async fn perform(task: Task) -> Result<u8> {
         Task::Kwok { action: KwokAction::Stop, .. } => ask("stop kwok").await,
         Task::LoadImage { files } => load_images(&files).await,
         Task::Supervise(inside) => supervisor::supervise(&inside.dir, &inside.command).await,
+        Task::InTurn { listen, servers } => turns::serve(listen, servers).await.map(|()| 0),
         Task::EnterNamespaces(_) | Task::FirstProcess(_) => bail!("not to be called here"),
     }
 }
@@ -240,7 +247,12 @@ async fn options(args: ClusterArgs, open: bool) -> Result<Options> {
     for image in args.images {
         archives.push(image.canonicalize().with_context(|| format!("cannot read the image {}", image.display()))?);
     }
-    Ok(Options { images: archives, scrape_interval: args.scrape_interval, open })
+    Ok(Options {
+        images: archives,
+        scrape_interval: args.scrape_interval,
+        prometheus_replicas: args.prometheus_replicas,
+        open,
+    })
 }
 
 fn images_dir() -> Result<PathBuf> {
@@ -279,7 +291,11 @@ async fn up(args: ClusterArgs) -> Result<u8> {
     build::ensure().await?;
     // Built here, where the person sees it; the background process finds it done.
     let options = options(args, true).await?;
-    let mut arguments = vec!["--no-images".to_owned(), format!("--scrape-interval={}", options.scrape_interval)];
+    let mut arguments = vec![
+        "--no-images".to_owned(),
+        format!("--scrape-interval={}", options.scrape_interval),
+        format!("--prometheus-replicas={}", options.prometheus_replicas),
+    ];
     arguments.extend(options.images.iter().map(|image| format!("--image={}", image.display())));
     let cluster = outer::up(&arguments)?;
     say_how_to_use(&cluster.dir);

@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use crate::inner::control;
 use crate::inner::network::NODE;
+use crate::outer::Options;
 
 /// Why something did not work.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,12 @@ impl Cluster {
     pub fn join() -> Result<Self, Error> {
         let dir = env::var_os("TESTBED_DIR").map(PathBuf::from).ok_or(Error::Outside)?;
         if dir.join("kubeconfig").is_file() { Ok(Self { dir }) } else { Err(Error::Outside) }
+    }
+
+    /// How it was started; none if it cannot be read.
+    #[must_use]
+    pub fn options(&self) -> Option<Options> {
+        serde_json::from_slice(&std::fs::read(self.dir.join("options.json")).ok()?).ok()
     }
 
     /// A kubeconfig of the administrator.

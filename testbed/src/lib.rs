@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod images;
 pub mod inner;
 pub mod need;
+pub mod operator;
 pub mod outer;
 pub mod registry;
 pub mod shop;

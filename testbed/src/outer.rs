@@ -26,6 +26,8 @@ pub struct Options {
     pub images: Vec<PathBuf>,
     /// How often Prometheus scrapes.
     pub scrape_interval: String,
+    /// How many Prometheus servers answer in turn.
+    pub prometheus_replicas: u16,
     /// Left running by `testbed up`.
     pub open: bool,
 }

@@ -9,8 +9,14 @@ use testbed::cluster::{Cluster, Component, wait_for};
 use testbed::shop::{Load, Shop};
 
 fn inside(test: &str) {
+    inside_of(&[], test);
+}
+
+fn inside_of(options: &[&str], test: &str) {
     let status = Command::new(env!("CARGO_BIN_EXE_testbed"))
-        .args(["run", "--"])
+        .arg("run")
+        .args(options)
+        .arg("--")
         .arg(std::env::current_exe().expect("test program"))
         .args(["--ignored", "--exact", "--nocapture", test])
         .env_remove("TESTBED_DIR")
@@ -35,6 +41,32 @@ fn a_shop_is_deployed_driven_and_seen_by_prometheus() {
 #[test]
 fn components_are_stopped_and_started_without_ending_the_cluster() {
     inside("inside_components_are_stopped_and_started");
+}
+
+#[test]
+fn two_prometheus_servers_answer_in_turn_at_one_address() {
+    inside_of(&["--prometheus-replicas", "2"], "inside_two_prometheus_servers_answer_in_turn");
+}
+
+#[tokio::test]
+#[ignore = "runs inside a cluster, see above"]
+async fn inside_two_prometheus_servers_answer_in_turn() {
+    let cluster = Cluster::join().expect("inside a testbed");
+    let instance = async || -> Result<String, String> {
+        let series = cluster.query(r#"up{job="prometheus"}"#).await.map_err(|error| error.to_string())?;
+        let first = series.first().ok_or("no series")?;
+        Ok(first["metric"]["instance"].to_string())
+    };
+    let turns = async || {
+        let seen = [instance().await?, instance().await?, instance().await?];
+        if seen[0] != seen[1] && seen[0] == seen[2] { Ok(()) } else { Err(format!("{seen:?}")) }
+    };
+    let limit = Duration::from_secs(30);
+    wait_for("two servers in turn", limit, turns).await.expect("in turn");
+    cluster.stop(Component::Prometheus).await.expect("stopped");
+    assert!(instance().await.is_err(), "somebody still answers");
+    cluster.start(Component::Prometheus).await.expect("started");
+    wait_for("two servers in turn again", limit, turns).await.expect("in turn again");
 }
 
 #[tokio::test]

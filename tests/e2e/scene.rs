@@ -88,7 +88,7 @@ impl Scene {
         let mut whole = json!({
             "targetRef": {"name": name},
             "mode": "Enforce",
-            "analysis": {"interval": "2s", "warmup": "3s", "window": "20s"},
+            "analysis": {"interval": "2s", "warmup": "3s", "window": "20s", "scorer": "Seed"},
         });
         lay_over(&mut whole, spec);
         let guard = json!({

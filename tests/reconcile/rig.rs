@@ -86,7 +86,7 @@ impl Rig {
         let mut spec = json!({
             "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop"},
             "mode": "Enforce",
-            "analysis": {"interval": "1s", "warmup": "0s", "window": "5s", "minRequests": 20},
+            "analysis": {"interval": "1s", "warmup": "0s", "window": "5s", "minRequests": 20, "scorer": "Seed"},
         });
         json_patch::merge(&mut spec, &more);
         self.api.put(

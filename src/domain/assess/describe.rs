@@ -81,6 +81,6 @@ pub(super) fn reasoning(standing: &Standing, last: Option<&Scored>) -> String {
     match standing {
         Standing::NotYet { message, .. } | Standing::Unproven { message, .. } if text.is_empty() => message.clone(),
         Standing::Unproven { message, .. } => format!("{text}; {message}"),
-        Standing::NotYet { .. } | Standing::Harmful | Standing::Fine => text,
+        _ => text,
     }
 }

@@ -5,6 +5,7 @@
 //! never import: other rooms.
 
 mod describe;
+mod evidence;
 mod quantile;
 mod seed;
 mod show;
@@ -15,12 +16,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Counters, GaugePoint, PodLife};
-use super::outcome::{Confidence, HealthScore, Reason};
+use super::judge::{History, Overlap, Settings};
+use super::outcome::{Confidence, Decider, HealthScore, Reason};
 use super::policy::{Analysis, Scorer};
 use super::signal::Term;
 
+pub use evidence::EvidenceState;
 pub use quantile::{Quantile, quantile_ms};
-pub use seed::{SeedState, score};
+pub use seed::{SeedState, score, share_of_limit};
 
 /// Why there is nothing to read, without anything being broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -153,9 +156,12 @@ impl MetricReadings {
 }
 
 /// What one evaluation leaves for the next, as JSON in status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "version")]
 pub enum AssessState {
+    /// The evidence scorer, first version.
+    #[serde(rename = "evidence-v1")]
+    Evidence(EvidenceState),
     /// The seed formula, first version.
     #[serde(rename = "seed-v1")]
     Seed(SeedState),
@@ -166,6 +172,7 @@ impl AssessState {
     #[must_use]
     pub const fn new(scorer: Scorer, start: Timestamp) -> Self {
         match scorer {
+            Scorer::Evidence => Self::Evidence(EvidenceState { began: start, state: None }),
             Scorer::Seed => Self::Seed(SeedState {
                 scored_until: start,
                 low_streak: 0,
@@ -176,10 +183,19 @@ impl AssessState {
         }
     }
 
+    /// Where the judging began, as far as is known.
+    const fn began(&self) -> Timestamp {
+        match self {
+            Self::Evidence(state) => state.began,
+            Self::Seed(state) => state.scored_until,
+        }
+    }
+
     /// From where the next read has to begin (the reader adds its own look-back).
     #[must_use]
-    pub const fn since(&self) -> Timestamp {
+    pub fn since(&self) -> Timestamp {
         match self {
+            Self::Evidence(state) => state.since(),
             Self::Seed(state) => state.scored_until,
         }
     }
@@ -194,6 +210,23 @@ pub struct AssessInput<'a> {
     pub lives: &'a [PodLife],
     /// What was read.
     pub readings: &'a MetricReadings,
+    /// What the evidence scorer needs besides; the seed formula does without.
+    pub rollout: Option<RolloutView<'a>>,
+}
+
+/// The rollout as the evidence scorer sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct RolloutView<'a> {
+    /// What was asked for.
+    pub settings: &'a Settings,
+    /// What was seen before the rollout; none until it was read.
+    pub history: Option<&'a History>,
+    /// How long both revisions are expected to serve side by side.
+    pub overlap: Overlap,
+    /// The expected length of a step.
+    pub step: std::time::Duration,
+    /// Whether every wanted pod carries the new revision, is Ready and out of its warm-up.
+    pub settled: bool,
 }
 
 /// What the evaluations so far say.
@@ -208,6 +241,15 @@ pub enum Standing {
     },
     /// The new revision is bad enough to be undone.
     Harmful,
+    /// Nearly: room for another opinion.
+    Grey,
+    /// Something else is wrong at the same time: nothing is concluded, and it never passes.
+    Held {
+        /// What.
+        reason: Reason,
+        /// As a sentence.
+        message: String,
+    },
     /// Measured in full, and not bad.
     Fine,
     /// Not bad as far as measured, but something that was asked for is missing.
@@ -217,6 +259,17 @@ pub enum Standing {
         /// As a sentence.
         message: String,
     },
+}
+
+/// What a signal took off the score, in words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The signal or term.
+    pub name: String,
+    /// Its value with a unit.
+    pub value: String,
+    /// Points taken off.
+    pub points: f64,
 }
 
 /// What a term took off the score.
@@ -237,6 +290,8 @@ pub enum SignalVerdict {
     Good,
     /// It takes points off.
     Worse,
+    /// Neither proven good nor bad.
+    Unproven,
     /// It feeds no term.
     Shown,
     /// Not enough events.
@@ -254,6 +309,7 @@ impl SignalVerdict {
         match self {
             Self::Good => "Good",
             Self::Worse => "Worse",
+            Self::Unproven => "Unproven",
             Self::Shown => "Shown",
             Self::Waiting => "Waiting",
             Self::Missing => "Missing",
@@ -304,11 +360,21 @@ pub struct Assessment {
     /// How sure.
     pub confidence: Option<Confidence>,
     /// What each term took off.
-    pub contributions: Vec<Contribution>,
+    pub contributions: Vec<Part>,
     /// Every signal.
     pub signals: Vec<SignalView>,
     /// For the decision record.
     pub metrics: RecordMetrics,
+    /// Who judged.
+    pub decider: Decider,
+    /// The reason of a harmful standing.
+    pub harm: Reason,
+    /// Why harm may only be recommended to be undone, if so.
+    pub only_recommend: Option<(Reason, String)>,
+    /// A signal that had to have data had none.
+    pub no_data_fails: bool,
+    /// The chance of this without a regression, "1 in N", at its smallest.
+    pub one_in: Option<String>,
     /// Metric, value, comparator and threshold in a sentence.
     pub reasoning: String,
     /// The scrape interval seen in the samples.
@@ -322,8 +388,13 @@ pub struct Assessment {
 pub fn assess(scorer: Scorer, state: &AssessState, input: &AssessInput<'_>, analysis: &Analysis) -> Assessment {
     match (scorer, state) {
         (Scorer::Seed, AssessState::Seed(state)) => seed::assess(*state, input, analysis),
+        (Scorer::Evidence, AssessState::Evidence(state)) => evidence::assess(state, input, analysis),
+        // The scorer was changed while a rollout was being judged: the new one begins at the beginning.
+        (scorer, other) => assess(scorer, &AssessState::new(scorer, other.began()), input, analysis),
     }
 }
 
+#[cfg(test)]
+mod evidence_tests;
 #[cfg(test)]
 mod tests;

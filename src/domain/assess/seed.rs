@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::describe::{reasoning, view};
 use super::{
-    AssessInput, AssessState, Assessment, Contribution, Measured, MissingReason, Quantile, Reading, RecordMetrics,
-    SignalReading, Standing, quantile_ms,
+    AssessInput, AssessState, Assessment, Contribution, Measured, MissingReason, Part, Quantile, Reading,
+    RecordMetrics, SignalReading, Standing, quantile_ms,
 };
 use crate::domain::evidence::number::{to_count, to_f64};
 use crate::domain::evidence::{GaugePoint, PodLife, Step, Tally, replay};
-use crate::domain::outcome::{Confidence, HealthScore, Reason};
+use crate::domain::outcome::{Confidence, Decider, HealthScore, Reason};
 use crate::domain::policy::Analysis;
 use crate::domain::rollout::Side;
 use crate::domain::signal::Term;
@@ -219,6 +219,12 @@ fn latest<'a>(points: &'a [GaugePoint], period: &Period) -> Vec<&'a GaugePoint> 
     points.iter().filter(counts).collect()
 }
 
+/// A value in percent of the container's memory limit.
+#[must_use]
+pub fn share_of_limit(life: &PodLife, point: &GaugePoint) -> Option<f64> {
+    limit(life, point).map(|limit| 100.0 * point.value / limit)
+}
+
 /// The limit of the container, or of all containers where the gauge knows pods only.
 fn limit(life: &PodLife, point: &GaugePoint) -> Option<f64> {
     let bytes = match &point.container {
@@ -318,9 +324,14 @@ fn finish(
         standing,
         score,
         confidence,
-        contributions: terms,
+        contributions: terms.iter().map(Part::from).collect(),
         signals,
         metrics,
+        decider: Decider::SeedFormula,
+        harm: Reason::ScoreBelowThreshold,
+        only_recommend: None,
+        no_data_fails: false,
+        one_in: None,
         reasoning,
         scrape,
         state: AssessState::Seed(state),

@@ -3,20 +3,31 @@
 //! Role: what records and status show of a contribution. Inputs: contributions. Outputs: text and integers. Must never
 //! import: other rooms.
 
-use super::Contribution;
+use super::{Contribution, Part};
 use crate::domain::signal::Term;
+
+impl From<&Contribution> for Part {
+    fn from(contribution: &Contribution) -> Self {
+        Self {
+            name: contribution.term.as_str().to_owned(),
+            value: contribution.value_text(),
+            points: contribution.points,
+        }
+    }
+}
 
 impl Contribution {
     /// The measured value with its unit.
-    #[must_use]
-    pub fn value_text(&self) -> String {
+    fn value_text(&self) -> String {
         match self.term {
             Term::Errors => format!("{:.2} %", self.value),
             Term::Memory => format!("{:.1} %", self.value),
             Term::Latency => format!("{:.0} ms", self.value),
         }
     }
+}
 
+impl Part {
     /// Points taken off, in whole hundredths, as the API knows no fractions.
     #[must_use]
     pub fn points_hundredths(&self) -> i64 {
@@ -32,7 +43,7 @@ mod tests {
     #[test]
     fn points_are_shown_in_hundredths() {
         let contribution = Contribution { term: Term::Errors, value: 12.5, points: 25.004 };
-        assert_eq!(contribution.points_hundredths(), 2500);
+        assert_eq!(Part::from(&contribution).points_hundredths(), 2500);
         assert_eq!(contribution.value_text(), "12.50 %");
     }
 }

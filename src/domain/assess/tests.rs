@@ -18,6 +18,7 @@ fn analysis(min_requests: u64) -> Analysis {
         min_requests,
         on_inconclusive: OnInconclusive::Continue,
         scorer: Scorer::Seed,
+        ..Analysis::default()
     }
 }
 
@@ -76,7 +77,7 @@ fn latency() -> Reading<Measured> {
 fn judge(signals: Vec<SignalReading>, min_requests: u64) -> Assessment {
     let lives = [life("new", Side::New), life("old", Side::Old)];
     let readings = MetricReadings { signals };
-    let input = AssessInput { now: at(60), lives: &lives, readings: &readings };
+    let input = AssessInput { now: at(60), lives: &lives, readings: &readings, rollout: None };
     assess(Scorer::Seed, &AssessState::new(Scorer::Seed, at(0)), &input, &analysis(min_requests))
 }
 

@@ -5,6 +5,7 @@
 //! closed `Step`s and what is still open. Must never import: other rooms.
 
 mod counter;
+mod history;
 pub mod number;
 mod replay;
 
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 
 use super::rollout::{ContainerFact, PodFact, PodName, Side};
 
+pub use history::{Binned, bin};
 pub use replay::{replay, scrape_interval};
 
 /// The counters of one pod over the grid. Row `i` holds the total, then the parts.

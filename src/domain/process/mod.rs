@@ -94,8 +94,9 @@ fn steps_between(count: usize) -> f64 {
     super::evidence::number::to_f64(u64::try_from(count.saturating_sub(1).max(1)).unwrap_or(u64::MAX))
 }
 
-/// Per event and per step, what each ratio of a grid adds to ln L. Written without differences of near-equal numbers:
-/// with s = ln((r₀n_c + n_b)/(r n_c + n_b)), ln A = ln(r/r₀) + s, ln B = s and A − 1 = n_b (r − r₀)/(r₀ (r n_c + n_b)).
+/// Per step, what each ratio `r` of a grid adds to ln L. Written without differences of near-equal numbers: with
+/// `s = ln((r0 n_c + n_b) / (r n_c + n_b))`, `ln A = ln(r / r0) + s`, `ln B = s` and
+/// `A - 1 = n_b (r - r0) / (r0 (r n_c + n_b))`.
 fn increments<const COUNT: usize>(
     ratios: &[f64; COUNT],
     null: Allowance,

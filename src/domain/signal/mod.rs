@@ -9,8 +9,12 @@ mod selector;
 
 use std::fmt;
 
+use super::judge::OnNoData;
+
 pub use query::{LABEL, PART_AT, PART_BAD, PART_BUCKET, PART_TOTAL, PART_VALUE, Query};
-pub use resolve::{LabelSet, Resolved, container_memory, discovery_selector, resolve_http_generic};
+pub use resolve::{
+    LabelSet, Resolved, container_memory, discovery_selector, named_pods_selector, resolve_http_generic,
+};
 pub use selector::{Matcher, Operator, Selector, SelectorError};
 
 /// A signal's name: a DNS label, so that it may stand in paths and metric labels.
@@ -166,6 +170,23 @@ pub struct Signal {
     pub name: SignalName,
     /// Its source.
     pub source: Source,
+    /// What the guard asks of it.
+    pub demands: Demands,
+}
+
+/// What a guard asks of a signal; what is absent follows from its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Demands {
+    /// Relative weight of its evidence.
+    pub weight: Option<u32>,
+    /// Whether health is certified only with it.
+    pub critical: Option<bool>,
+    /// The share of bad events, in parts per million, that is never accepted.
+    pub max_ppm: Option<u32>,
+    /// What it means that there is no data.
+    pub on_no_data: OnNoData,
+    /// Shown, without any influence.
+    pub dry_run: bool,
 }
 
 impl Signal {
@@ -314,7 +335,7 @@ mod tests {
     #[test]
     fn a_term_needs_its_kind_of_source() {
         let gauge = Source::Gauge { selector: Selector::parse("up").unwrap() };
-        let signal = Signal { name: SignalName::parse("errors").unwrap(), source: gauge };
+        let signal = Signal { name: SignalName::parse("errors").unwrap(), source: gauge, demands: Demands::default() };
         assert!(signal.check().unwrap_err().contains("needs a ratio"));
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{GaugeBy, Matcher, Measure, Operator, Selector, Unit};
+use super::{GaugeBy, Matcher, Measure, Operator, Preset, Selector, Source, Unit};
 use crate::domain::assess::MissingReason;
 use crate::domain::rollout::PodName;
 
@@ -51,12 +51,36 @@ pub struct Resolved {
 /// The selector that lists the series `http-generic` may choose from, for a few pods.
 #[must_use]
 pub fn discovery_selector(pods: &[PodName]) -> Selector {
+    discovery_of(&super::query::pod_matchers(pods))
+}
+
+/// The selector that lists a signal's series of pods by the beginning of their names, whether they still exist or not.
+#[must_use]
+pub fn named_pods_selector(source: &Source, namespace: &str, prefixes: &[String]) -> Selector {
+    let words: Vec<String> = prefixes.iter().map(|prefix| regex::escape(prefix).replace("\\-", "-")).collect();
+    let held = [
+        Matcher::new("namespace", Operator::Equal, namespace),
+        Matcher::new("pod", Operator::Matches, &format!("({})[a-z0-9]+", words.join("|"))),
+    ];
+    let selector = match source {
+        Source::Preset(Preset::HttpGeneric) => return discovery_of(&held),
+        Source::Preset(Preset::ContainerMemory) => match container_memory() {
+            Measure::Gauge { selector, .. } => selector,
+            Measure::Ratio { total, .. } => total,
+            Measure::Histogram { buckets, .. } => buckets,
+        },
+        Source::Ratio { total, .. } => total.clone(),
+        Source::Histogram { buckets } => buckets.clone(),
+        Source::Gauge { selector } => selector.clone(),
+    };
+    selector.with(&held)
+}
+
+fn discovery_of(held: &[Matcher]) -> Selector {
     let counts = HISTOGRAMS.iter().flat_map(|name| [format!("{name}_bucket"), format!("{name}_count")]);
     let names: Vec<String> = COUNTERS.iter().map(|name| (*name).to_owned()).chain(counts).collect();
     let matcher = Matcher::new("__name__", Operator::Matches, &names.join("|"));
-    let mut selector = Selector::of("", vec![matcher]);
-    selector = selector.with(&super::query::pod_matchers(pods));
-    selector.without_name()
+    Selector::of("", vec![matcher]).with(held).without_name()
 }
 
 /// Chooses counters, status label and histogram among the series that exist.

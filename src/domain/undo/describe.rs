@@ -32,6 +32,8 @@ pub fn describe_deployment(deployment: &Value, replica_sets: &[Value]) -> Result
             uid: text(set, "/metadata/uid")?.into(),
             number: number_of(set),
             images: images(set),
+            // The ReplicaSet controller names its pods after the set.
+            pod_prefix: format!("{}-", text(set, "/metadata/name")?),
         };
         revisions.insert(hash, revision);
     }
@@ -42,6 +44,7 @@ pub fn describe_deployment(deployment: &Value, replica_sets: &[Value]) -> Result
         observed_generation: integer(deployment, "/status/observedGeneration")?.unwrap_or(0),
         replicas: count(deployment, "/spec/replicas")?.unwrap_or(1),
         paused: flag(deployment, "/spec/paused")?,
+        waves: waves(deployment, count(deployment, "/spec/replicas")?.unwrap_or(1)),
         min_ready_seconds: count(deployment, "/spec/minReadySeconds")?.unwrap_or(0),
         progress_deadline_seconds: count(deployment, "/spec/progressDeadlineSeconds")?
             .unwrap_or(DEFAULT_PROGRESS_DEADLINE),
@@ -53,6 +56,26 @@ pub fn describe_deployment(deployment: &Value, replica_sets: &[Value]) -> Result
         revisions,
         terminating: deployment.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()),
     })
+}
+
+/// In how many waves a rolling update replaces the pods; none where all of them go first.
+fn waves(deployment: &Value, replicas: u32) -> Option<u32> {
+    if deployment.pointer("/spec/strategy/type").and_then(Value::as_str) == Some("Recreate") {
+        return None;
+    }
+    let of = |pointer: &str, up: bool| match deployment.pointer(pointer) {
+        Some(Value::Number(number)) => number.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
+        given => {
+            // The API server's default is 25 %; surge is rounded up, unavailability down.
+            let text = given.and_then(Value::as_str).unwrap_or("25%");
+            let percent: u32 = text.strip_suffix('%').and_then(|text| text.parse().ok()).unwrap_or(25);
+            let pods = u64::from(replicas) * u64::from(percent);
+            u32::try_from(if up { pods.div_ceil(100) } else { pods / 100 }).unwrap_or(0)
+        }
+    };
+    let surge = of("/spec/strategy/rollingUpdate/maxSurge", true);
+    let unavailable = of("/spec/strategy/rollingUpdate/maxUnavailable", false);
+    Some(replicas.div_ceil((surge + unavailable).max(1)).max(1))
 }
 
 fn current(template: &Value, owned: &[&Value]) -> Option<RevisionHash> {

@@ -3,7 +3,7 @@
 //! Role: asks for the series of a few pods and remembers what `http-generic` means for them. Inputs: lives of pods.
 //! Outputs: `Resolved`. Must never import: other rooms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,9 @@ use super::batch::Grid;
 use super::http::{Http, SourceError};
 use crate::domain::evidence::PodLife;
 use crate::domain::rollout::{PodName, Side};
-use crate::domain::signal::{LabelSet, Resolved, discovery_selector, resolve_http_generic};
+use crate::domain::signal::{
+    LabelSet, Resolved, Selector, Signal, discovery_selector, named_pods_selector, resolve_http_generic,
+};
 
 /// Pods asked for, of each side.
 const PODS: usize = 3;
@@ -49,9 +51,7 @@ impl Discovery {
         {
             return Ok(resolved.clone());
         }
-        let body = self.http.series(&discovery_selector(&pods), grid.start, grid.end).await?;
-        let series: Vec<LabelSet> =
-            serde_json::from_slice(&body).map_err(|_| SourceError::NotPrometheus("it lists no series".to_owned()))?;
+        let series = self.series(&discovery_selector(&pods), grid.start, grid.end).await?;
         let resolved = resolve_http_generic(&series);
         let mut known = self.known.lock().await;
         if known.len() >= REMEMBERED {
@@ -59,5 +59,26 @@ impl Discovery {
         }
         known.insert(key, (resolved.clone(), Instant::now()));
         Ok(resolved)
+    }
+
+    /// The pods that had series of one of these signals.
+    pub(super) async fn pods_named(
+        &self,
+        signals: &[Signal],
+        namespace: &str,
+        prefixes: &[String],
+        start: i64,
+        end: i64,
+    ) -> Result<Vec<PodName>, SourceError> {
+        let Some(signal) = signals.first().filter(|_| !prefixes.is_empty()) else { return Ok(Vec::new()) };
+        let series = self.series(&named_pods_selector(&signal.source, namespace, prefixes), start, end).await?;
+        let names: BTreeSet<PodName> =
+            series.iter().filter_map(|labels| labels.get("pod")).map(|pod| PodName::new(namespace, pod)).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    async fn series(&self, selector: &Selector, start: i64, end: i64) -> Result<Vec<LabelSet>, SourceError> {
+        let body = self.http.series(selector, start, end).await?;
+        serde_json::from_slice(&body).map_err(|_| SourceError::NotPrometheus("it lists no series".to_owned()))
     }
 }

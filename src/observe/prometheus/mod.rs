@@ -34,6 +34,9 @@ const AUTO_RESOLUTION: Duration = Duration::from_secs(5);
 /// What lies further back is not read again: after a long time without requests, or without an operator, the rest counts.
 const LONGEST: Duration = Duration::from_hours(1);
 
+/// Grid times of one reading of the past; Prometheus itself refuses more than 11,000.
+const MOST_POINTS: i64 = 2_000;
+
 /// Where metrics come from.
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
@@ -126,9 +129,37 @@ impl PrometheusSource {
 
     /// Reads every signal; what fails is an entry of the answer.
     pub async fn read(&self, request: ReadRequest) -> MetricReadings {
+        let grid = grid(&request);
+        self.read_grid(&request, grid).await
+    }
+
+    /// Reads a stretch of the past, at most [`MOST_POINTS`] grid times of it, `resolution` apart.
+    pub async fn read_past(&self, request: ReadRequest, resolution: Duration) -> MetricReadings {
+        let step = i64::try_from(resolution.as_secs()).unwrap_or(i64::MAX).clamp(1, 86_400);
+        let end = request.until.as_second().div_euclid(step) * step;
+        let start = request.since.as_second().div_euclid(step) * step;
+        let grid = Grid { start: start.clamp(end - step * MOST_POINTS, end), end, step };
+        self.read_grid(&request, grid).await
+    }
+
+    /// The pods whose names begin with one of these words and that had series of one of the signals in that time, also
+    /// those that are gone: the API server knows only what still exists.
+    ///
+    /// # Errors
+    /// If Prometheus does not answer.
+    pub async fn pods_named(
+        &self,
+        request: &ReadRequest,
+        namespace: &str,
+        prefixes: &[String],
+    ) -> Result<Vec<PodName>, SourceError> {
+        let (start, end) = (request.since.as_second(), request.until.as_second());
+        self.discovery.pods_named(&request.signals, namespace, prefixes, start, end).await
+    }
+
+    async fn read_grid(&self, request: &ReadRequest, grid: Grid) -> MetricReadings {
         let pods: Arc<BTreeSet<PodName>> =
             Arc::new(request.lives.iter().filter(|life| life.side.is_some()).map(|life| life.pod.clone()).collect());
-        let grid = grid(&request);
         let mut wanted = Vec::new();
         for signal in &request.signals {
             match signal.measure() {

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::*;
 use crate::domain::rollout::Side;
-use crate::domain::signal::{Selector, SignalName, Source};
+use crate::domain::signal::{Demands, Selector, SignalName, Source};
 
 #[derive(Default)]
 struct Outcomes(Mutex<Vec<&'static str>>);
@@ -72,7 +72,7 @@ fn request(signals: Vec<Signal>, pods: &[&str]) -> ReadRequest {
 }
 
 fn signal(name: &str, source: Source) -> Signal {
-    Signal { name: SignalName::parse(name).unwrap(), source }
+    Signal { name: SignalName::parse(name).unwrap(), source, demands: Demands::default() }
 }
 
 fn errors() -> Signal {

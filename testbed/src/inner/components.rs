@@ -9,7 +9,9 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::prometheus;
 use crate::images::PAUSE_IMAGE;
+use crate::outer::Options;
 
 /// One process of the cluster.
 #[derive(Clone, Debug)]
@@ -42,17 +44,16 @@ const SCHEDULER: &str = "--kubeconfig=@DIR@/kubeconfig --bind-address=127.0.0.1 
 const KUBELET: &str = "--config=@DIR@/kubelet.yaml --kubeconfig=@DIR@/kubeconfig --hostname-override=node-1 \
     --node-ip=10.244.0.1 --root-dir=@DIR@/kubelet --cert-dir=@DIR@/pki/kubelet --housekeeping-interval=2s";
 
-const PROMETHEUS: &str = "--config.file=@DIR@/prometheus.yaml --storage.tsdb.path=@DIR@/prometheus \
-    --storage.tsdb.retention.time=12h --web.listen-address=10.244.0.1:9090 --log.level=warn";
-
 const KWOK: &str = "--kubeconfig=@DIR@/kubeconfig --config=@DIR@/kwok-stages.yaml --manage-all-nodes=false \
     --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake --node-lease-duration-seconds=40 \
     --cidr=10.200.0.1/16 --node-ip=10.244.0.1";
 
 /// Every component, and kwok, which is started only on demand.
-#[must_use]
-pub fn all(dir: &Path) -> Vec<Component> {
-    [
+///
+/// # Errors
+/// When an option cannot be used.
+pub fn all(dir: &Path, options: &Options) -> Result<Vec<Component>> {
+    let fixed = [
         ("etcd", ETCD),
         ("kube-apiserver", API_SERVER),
         ("kube-controller-manager", CONTROLLERS),
@@ -61,26 +62,23 @@ pub fn all(dir: &Path) -> Vec<Component> {
         ("kubelet", KUBELET),
         ("kube-proxy", "--config=@DIR@/kube-proxy.yaml"),
         ("coredns", "-conf @DIR@/Corefile"),
-        ("prometheus", PROMETHEUS),
         ("kwok", KWOK),
-    ]
-    .into_iter()
-    .map(|(name, arguments)| Component {
+    ];
+    let mut all = prometheus::components(dir, options.prometheus_replicas, &options.scrape_interval)?;
+    all.extend(fixed.into_iter().map(|(name, arguments)| Component {
         name,
         program: dir.join("bin").join(name),
-        arguments: arguments
-            .split_whitespace()
-            .map(|argument| argument.replace("@DIR@", &dir.to_string_lossy()))
-            .collect(),
-    })
-    .collect()
+        arguments:
+            arguments.split_whitespace().map(|argument| argument.replace("@DIR@", &dir.to_string_lossy())).collect(),
+    }));
+    Ok(all)
 }
 
 /// Writes every configuration file and the keys.
 ///
 /// # Errors
 /// When the work folder cannot be written.
-pub fn configure(dir: &Path, scrape_interval: &str) -> Result<()> {
+pub fn configure(dir: &Path, options: &Options) -> Result<()> {
     let token = new_token()?;
     let cgroup = dir.file_name().context("the work folder has no name")?.to_string_lossy().into_owned();
     let fill = |template: &str| {
@@ -88,7 +86,7 @@ pub fn configure(dir: &Path, scrape_interval: &str) -> Result<()> {
             .replace("@DIR@", &dir.to_string_lossy())
             .replace("@CGROUP@", &cgroup)
             .replace("@PAUSE@", PAUSE_IMAGE)
-            .replace("@SCRAPE@", scrape_interval)
+            .replace("@SCRAPE@", &options.scrape_interval)
             .replace("@TOKEN@", &token)
     };
     let files = [
@@ -98,12 +96,14 @@ pub fn configure(dir: &Path, scrape_interval: &str) -> Result<()> {
         ("kube-proxy.yaml", include_str!("../../templates/kube-proxy.yaml")),
         ("Corefile", include_str!("../../templates/Corefile")),
         ("kubeconfig", include_str!("../../templates/kubeconfig.yaml")),
-        ("prometheus.yaml", include_str!("../../templates/prometheus.yaml")),
         ("services.yaml", include_str!("../../templates/services.yaml")),
         ("kwok-stages.yaml", include_str!("../../templates/kwok-stages.yaml")),
     ];
     for (name, template) in files {
         fs::write(dir.join(name), fill(template)).with_context(|| format!("cannot write {name}"))?;
+    }
+    for (name, template) in prometheus::files(options.prometheus_replicas) {
+        fs::write(dir.join(&name), fill(&template)).with_context(|| format!("cannot write {name}"))?;
     }
     fs::write(dir.join("pki/tokens.csv"), format!("{token},admin,admin,\"system:masters\"\n"))?;
     service_account_keys(&dir.join("pki"))

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::fleet::Fleet;
-use super::startup;
+use super::{prometheus, startup};
 
 const SOCKET: &str = "control.sock";
 
@@ -54,10 +54,10 @@ async fn answer(stream: UnixStream, fleet: &Fleet) -> Result<()> {
 async fn obey(line: &str, fleet: &Fleet) -> Result<()> {
     let words: Vec<&str> = line.splitn(2, ' ').collect();
     match words.as_slice() {
-        ["stop", name] => fleet.stop(name).await,
+        ["stop", name] => stop(fleet, name).await,
         ["start", name] => start(fleet, name).await,
         ["restart", name] => {
-            fleet.stop(name).await?;
+            stop(fleet, name).await?;
             start(fleet, name).await
         }
         ["kwok", nodes] => kwok(fleet, nodes).await,
@@ -66,10 +66,19 @@ async fn obey(line: &str, fleet: &Fleet) -> Result<()> {
     }
 }
 
+async fn stop(fleet: &Fleet, name: &str) -> Result<()> {
+    match name {
+        prometheus::NAME => startup::stop_prometheus(fleet).await,
+        _ => fleet.stop(name).await,
+    }
+}
+
 async fn start(fleet: &Fleet, name: &str) -> Result<()> {
+    if name == prometheus::NAME {
+        return startup::start_prometheus(fleet).await;
+    }
     fleet.start(name)?;
     match name {
-        "prometheus" => startup::listens(name, "10.244.0.1:9090").await,
         "kube-apiserver" => startup::api_server_ready(fleet).await,
         _ => Ok(()),
     }

@@ -67,6 +67,12 @@ impl Fleet {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this cluster has such a component.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.component(name).is_ok()
+    }
+
     /// Whether a component runs.
     #[must_use]
     pub fn runs(&self, name: &str) -> bool {

@@ -4,8 +4,10 @@ pub mod components;
 pub mod control;
 pub mod fleet;
 pub mod network;
+pub mod prometheus;
 pub mod startup;
 pub mod supervisor;
+pub mod turns;
 
 use std::path::Path;
 use std::process::Command;

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::fleet::Fleet;
+use super::prometheus;
 
 /// How long a component may take; a machine that compiles at the same time is slow.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -25,11 +26,11 @@ pub async fn bring_up(fleet: &Fleet, images: &[std::path::PathBuf]) -> Result<()
     fleet.start("kubelet")?;
     fleet.start("kube-proxy")?;
     fleet.start("coredns")?;
-    fleet.start("prometheus")?;
+    start_servers(fleet)?;
     let services = fleet.dir().join("services.yaml");
     let services = services.to_string_lossy();
     kubectl(fleet.dir(), &["create", "-f", &services]).await.context("cannot create the services of the cluster")?;
-    tokio::try_join!(node_ready(fleet), listens("prometheus", "10.244.0.1:9090"), default_account(fleet))?;
+    tokio::try_join!(node_ready(fleet), prometheus_answers(fleet), default_account(fleet))?;
     Ok(())
 }
 
@@ -46,6 +47,52 @@ async fn control_plane(fleet: &Fleet) -> Result<()> {
 pub async fn api_server_ready(fleet: &Fleet) -> Result<()> {
     listens("kube-apiserver", "10.244.0.1:6443").await?;
     until("kube-apiserver", || async { kubectl(fleet.dir(), &["get", "--raw=/readyz"]).await.map(|_| ()) }).await
+}
+
+/// Starts Prometheus, one or several, and waits until it answers.
+///
+/// # Errors
+/// When it runs already or does not answer.
+pub async fn start_prometheus(fleet: &Fleet) -> Result<()> {
+    start_servers(fleet)?;
+    prometheus_answers(fleet).await
+}
+
+/// Stops whatever answers as Prometheus, first that which clients ask.
+///
+/// # Errors
+/// When it does not run.
+pub async fn stop_prometheus(fleet: &Fleet) -> Result<()> {
+    fleet.stop(prometheus::NAME).await?;
+    for server in replicas(fleet) {
+        fleet.stop(server.name).await?;
+    }
+    Ok(())
+}
+
+/// The servers behind the one that clients ask; none if that is the only one.
+fn replicas(fleet: &Fleet) -> Vec<prometheus::Server> {
+    let several = prometheus::servers(u16::MAX).into_iter();
+    several.filter(|server| fleet.has(server.name)).collect()
+}
+
+fn start_servers(fleet: &Fleet) -> Result<()> {
+    let replicas = replicas(fleet);
+    if replicas.is_empty() {
+        return fleet.start(prometheus::NAME);
+    }
+    replicas.iter().try_for_each(|server| fleet.start(server.name))
+}
+
+async fn prometheus_answers(fleet: &Fleet) -> Result<()> {
+    for server in replicas(fleet) {
+        listens(server.name, &server.address).await?;
+    }
+    // With several servers this is the one that asks them, which must not find them away.
+    if !fleet.runs(prometheus::NAME) {
+        fleet.start(prometheus::NAME)?;
+    }
+    listens(prometheus::NAME, &prometheus::address()).await
 }
 
 async fn node_ready(fleet: &Fleet) -> Result<()> {

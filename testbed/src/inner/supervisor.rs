@@ -25,9 +25,9 @@ pub async fn supervise(dir: &Path, command: &[String]) -> Result<u8> {
     let started = Instant::now();
     let options: Options = serde_json::from_slice(&std::fs::read(dir.join("options.json"))?)?;
     network::prepare(dir)?;
-    components::configure(dir, &options.scrape_interval)?;
+    components::configure(dir, &options)?;
     let (deaths, mut died) = mpsc::unbounded_channel();
-    let fleet = Fleet::new(dir, components::all(dir), deaths);
+    let fleet = Fleet::new(dir, components::all(dir, &options)?, deaths);
     let control = control::serve(fleet.clone());
     let work = work(&fleet, &options, command, started);
     tokio::select! {

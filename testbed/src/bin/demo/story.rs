@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Component, wait_for};
+use testbed::operator;
 use testbed::shop::Shop;
 
 use crate::guard::Guard;
-use crate::manifests::{CLASS, CRDS, GUARD, NAMESPACE, RATE, install, load, shop};
+use crate::manifests::{GUARD, NAMESPACE, RATE, load, shop};
 
 /// More than the window of a minute, the warm-up and the grace together.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -67,12 +68,7 @@ impl Story {
 
     async fn install(&self) -> Result<()> {
         title("Install DeploymentGuard: the definitions, and the operator as a pod");
-        for definition in CRDS {
-            self.cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], definition).await?;
-        }
-        self.cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], &install()).await?;
-        let ready = ["-n", "deployment-guard", "rollout", "status", "deployment/deployment-guard", "--timeout=60s"];
-        self.cluster.kubectl(&ready).await?;
+        operator::install(&self.cluster).await?;
         say("the operator is ready");
         Ok(())
     }
@@ -82,7 +78,7 @@ impl Story {
         self.release(&shop("v1")).await?;
         shop("v1").rolled_out(&self.cluster, Duration::from_secs(60)).await?;
         load().start(&self.cluster).await?;
-        self.cluster.apply(CLASS).await?;
+        self.cluster.apply(operator::CLASS).await?;
         self.cluster.kubectl_with(&["apply", "-n", NAMESPACE, "-f", "-"], GUARD).await?;
         for line in GUARD.lines() {
             println!("     {line}");

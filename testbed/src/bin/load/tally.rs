@@ -86,8 +86,8 @@ impl Tally {
             Err(failure) => (UNKNOWN, Some(failure.word().to_owned())),
         };
         self.durations.push(outcome.took);
-        self.second.add(version, kind.as_deref(), None);
-        self.whole.add(version, kind.as_deref(), Some(outcome.at));
+        self.second.add(version, kind.as_deref(), outcome.at);
+        self.whole.add(version, kind.as_deref(), outcome.at);
     }
 
     /// A request that was due while too many were still open.
@@ -128,12 +128,9 @@ impl Tally {
 }
 
 impl Sums {
-    fn add(&mut self, version: &str, error: Option<&str>, at: Option<Timestamp>) {
+    fn add(&mut self, version: &str, error: Option<&str>, at: Timestamp) {
         let count = self.by_version.entry(version.to_owned()).or_default();
-        let at = at.map(rfc3339);
-        if count.first_at.is_none() {
-            count.first_at.clone_from(&at);
-        }
+        count.first_at.get_or_insert_with(|| rfc3339(at));
         let Some(kind) = error else {
             self.ok += 1;
             count.ok += 1;
@@ -141,10 +138,8 @@ impl Sums {
         };
         self.errors += 1;
         count.errors += 1;
-        if count.first_error_at.is_none() {
-            count.first_error_at.clone_from(&at);
-        }
-        count.last_error_at = at;
+        count.first_error_at.get_or_insert_with(|| rfc3339(at));
+        count.last_error_at = Some(rfc3339(at));
         *self.kinds.entry(kind.to_owned()).or_default() += 1;
     }
 }
@@ -180,7 +175,9 @@ mod tests {
         tally.add(&outcome("2026-01-01T00:00:01Z", 5, Ok((200, "v1"))));
         tally.add(&outcome("2026-01-01T00:00:02.0415Z", 7, Ok((500, "v2"))));
         let line: Value = serde_json::from_str(&tally.line(now).unwrap()).unwrap();
-        assert_eq!(line["by_version"]["v2"], json!({ "ok": 0, "errors": 1 }));
+        let v2 = &line["by_version"]["v2"];
+        assert_eq!((&v2["ok"], &v2["errors"]), (&json!(0), &json!(1)));
+        assert_eq!(v2["first_error_at"], "2026-01-01T00:00:02.041Z");
         assert_eq!((&line["p50_ms"], &line["p95_ms"]), (&json!(5.0), &json!(7.0)));
 
         tally.add(&outcome("2026-01-01T00:00:03Z", 9, Ok((503, "v2"))));

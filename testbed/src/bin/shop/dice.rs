@@ -20,6 +20,13 @@ impl Dice {
         f64::from(self.throw()) < share * 4_294_967_296.0
     }
 
+    /// A number from the standard normal distribution, 7 at most.
+    pub fn normal(&self) -> f64 {
+        // Above 0, because of the logarithm.
+        let [radius, angle] = [self.throw(), self.throw()].map(|bits| (f64::from(bits) + 0.5) / 4_294_967_296.0);
+        (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
+
     /// Thirty-two random bits.
     pub fn throw(&self) -> u32 {
         let mut bits = self.0.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
@@ -46,6 +53,16 @@ mod tests {
             let off = (f64::from(hits) - expected).abs();
             assert!(off < 5.0 * deviation, "{share}: {hits} of {throws}");
         }
+    }
+
+    #[test]
+    fn a_normal_number_has_the_mean_and_the_spread_of_its_kind() {
+        let (throws, dice) = (100_000_u32, Dice::new(7));
+        let numbers: Vec<f64> = (0..throws).map(|_| dice.normal()).collect();
+        let mean = numbers.iter().sum::<f64>() / f64::from(throws);
+        let square = numbers.iter().map(|number| number * number).sum::<f64>() / f64::from(throws);
+        // Five standard deviations of either.
+        assert!(mean.abs() < 0.016 && (square - 1.0).abs() < 0.023, "{mean} {square}");
     }
 
     #[test]

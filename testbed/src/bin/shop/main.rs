@@ -121,7 +121,8 @@ fn router(shop: Arc<Shop>) -> Router {
 async fn app(State(shop): State<Arc<Shop>>, method: Method) -> Response {
     let begun = Instant::now();
     if !shop.settings.latency.is_zero() {
-        tokio::time::sleep(shop.settings.latency).await;
+        let factor = (shop.settings.latency_spread * shop.dice.normal()).exp();
+        tokio::time::sleep(shop.settings.latency.mul_f64(factor)).await;
     }
     let rate = shop.settings.error_rate_at(shop.started.elapsed());
     let (status, text) = if !shop.dependency_answers.load(Ordering::Relaxed) {

@@ -17,6 +17,8 @@ pub struct Settings {
     pub error_rate: f64,
     /// Added to every request.
     pub latency: Duration,
+    /// How much that differs from request to request: the standard deviation of its logarithm. 0 is none.
+    pub latency_spread: f64,
     /// Memory kept for ever, per second.
     pub leak_mib_per_s: u32,
     /// The end of the leak: without it a shop outside a container would eat the host.
@@ -54,6 +56,7 @@ impl Settings {
             port: number(get, "PORT", 8080, 1, u16::MAX)?,
             error_rate: rate(get, "ERROR_RATE", 0.0)?,
             latency: Duration::from_millis(number(get, "LATENCY_MS", 0, 0, 600_000)?),
+            latency_spread: decimal(get, "LATENCY_SPREAD", 0.0, 2.0)?,
             leak_mib_per_s: number(get, "LEAK_MIB_PER_S", 0, 0, 1024)?,
             leak_max_mib: number(get, "LEAK_MAX_MIB", 1024, 1, 65_536)?,
             exit_after: seconds(get, "EXIT_AFTER_S")?,
@@ -90,12 +93,16 @@ where
 }
 
 fn rate(get: Lookup, name: &str, default: f64) -> Result<f64, String> {
+    decimal(get, name, default, 1.0)
+}
+
+fn decimal(get: Lookup, name: &str, default: f64, most: f64) -> Result<f64, String> {
     let Some(text) = get(name) else {
         return Ok(default);
     };
     match text.trim().parse::<f64>() {
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
-        _ => Err(format!("{name}={text:?} must be a number from 0 to 1")),
+        Ok(value) if (0.0..=most).contains(&value) => Ok(value),
+        _ => Err(format!("{name}={text:?} must be a number from 0 to {most}")),
     }
 }
 
@@ -177,6 +184,7 @@ mod tests {
             ("ERROR_RATE", "NaN"),
             ("ERRORS_FIRST_RATE", "-0.1"),
             ("LATENCY_MS", "fast"),
+            ("LATENCY_SPREAD", "2.1"),
             ("EXIT_CODE", "256"),
             ("EXIT_AFTER_S", "inf"),
             ("NEVER_READY", "maybe"),

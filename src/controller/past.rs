@@ -1,0 +1,232 @@
+//! What the old revision did before a rollout, read once.
+//!
+//! Role: the shortest of 30 minutes, 2 hours and a day with enough bad events; the old revision's own start; pods that are
+//! gone. Inputs: a case, the old pods. Outputs: `Past`, or nothing while Prometheus cannot answer. Must never import:
+//! `cli`, `console`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::memory::Past;
+use crate::domain::assess::{Measured, MetricReadings, share_of_limit};
+use crate::domain::evidence::{Counters, GaugePoint, PodLife, bin, scrape_interval};
+use crate::domain::judge::{History, MAX_HISTORY_STEPS, SignalHistory};
+use crate::domain::policy::{Interval, Policy};
+use crate::domain::process::Counts;
+use crate::domain::rollout::{PodName, Side};
+use crate::domain::signal::Term;
+use crate::observe::prometheus::{PrometheusSource, ReadRequest};
+
+/// How far back is looked, until there are enough bad events.
+const REACHES: [Duration; 3] = [Duration::from_mins(30), Duration::from_hours(2), Duration::from_hours(24)];
+/// Bad events that are enough.
+const ENOUGH_BAD: u64 = 100;
+/// How much of the recent past is read as finely as possible, to see the scrape interval.
+const FINE: Duration = Duration::from_mins(2);
+
+/// Reads the past of the old pods before `before`; `Err` says why it cannot be read now.
+///
+/// # Errors
+/// If a signal could not be read: the next look tries again.
+pub async fn read(
+    source: &PrometheusSource,
+    policy: &Policy,
+    old: &[PodLife],
+    before: Timestamp,
+) -> Result<Past, String> {
+    let reader = Reader { source, policy, old, before };
+    let fine = reader.stretch(FINE, Duration::from_secs(1)).await?;
+    let scrape = fine.signals.iter().filter_map(|signal| scrape_interval(counters(signal.reading.value()?)?)).min();
+    let finest = scrape.unwrap_or(Interval::AUTO_RANGE.1).max(Duration::from_secs(1));
+    let mut found: Option<(MetricReadings, Duration, Duration)> = None;
+    for reach in REACHES {
+        let even = reach.div_f64(1440.0).as_secs().max(1);
+        let resolution = finest.max(Duration::from_secs(even));
+        let readings = reader.stretch(reach, resolution).await?;
+        let enough = reader.history(&readings, reach, resolution).signals.iter().all(enough_bad);
+        found = Some((readings, reach, resolution));
+        if enough {
+            break;
+        }
+    }
+    let Some((readings, reach, resolution)) = found else { return Ok(Past::default()) };
+    let mut history = reader.history(&readings, reach, resolution);
+    reader.add_start(&mut history, finest).await?;
+    Ok(Past { history, scrape })
+}
+
+/// Pods of the rollout that the API server has forgotten, by the beginning of their names. Their whole life is taken for
+/// old enough to count: what they did before they were first seen is not counted anyway.
+pub async fn forgotten(
+    source: &PrometheusSource,
+    policy: &Policy,
+    namespace: &str,
+    (prefix, side): (&str, Side),
+    known: &[PodLife],
+    (since, until): (Timestamp, Timestamp),
+) -> Vec<PodLife> {
+    let request =
+        ReadRequest { signals: policy.signals.clone(), lives: Vec::new(), since, until, interval: Interval::Auto };
+    let known: BTreeSet<&PodName> = known.iter().map(|life| &life.pod).collect();
+    let named = source.pods_named(&request, namespace, &[prefix.to_owned()]).await.unwrap_or_default();
+    let gone = named.into_iter().filter(|pod| !known.contains(pod)).map(|pod| PodLife {
+        pod,
+        side: Some(side),
+        created: Timestamp::UNIX_EPOCH,
+        grown_from: Some(Timestamp::UNIX_EPOCH),
+        container_starts: Vec::new(),
+        gone: Some(until),
+        containers: Vec::new(),
+    });
+    gone.take(MOST_FORGOTTEN).collect()
+}
+
+/// Forgotten pods that are asked about.
+const MOST_FORGOTTEN: usize = 500;
+
+struct Reader<'a> {
+    source: &'a PrometheusSource,
+    policy: &'a Policy,
+    old: &'a [PodLife],
+    before: Timestamp,
+}
+
+impl Reader<'_> {
+    async fn stretch(&self, reach: Duration, resolution: Duration) -> Result<MetricReadings, String> {
+        let since = self.before.checked_sub(reach).unwrap_or(Timestamp::UNIX_EPOCH);
+        self.between(since, self.before, resolution).await
+    }
+
+    async fn between(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        resolution: Duration,
+    ) -> Result<MetricReadings, String> {
+        let request = ReadRequest {
+            signals: self.policy.signals.clone(),
+            lives: self.old.to_vec(),
+            since,
+            until,
+            interval: Interval::Every(resolution),
+        };
+        let readings = self.source.read_past(request, resolution).await;
+        match readings.error() {
+            Some(error) => Err(error.to_owned()),
+            None => Ok(readings),
+        }
+    }
+
+    fn history(&self, readings: &MetricReadings, reach: Duration, resolution: Duration) -> History {
+        let from = self.before.checked_sub(reach).unwrap_or(Timestamp::UNIX_EPOCH);
+        let signals = readings.signals.iter().map(|signal| match signal.reading.value() {
+            Some(Measured::Ratio(found) | Measured::Histogram(found)) => {
+                let long = reach > *REACHES.first().unwrap_or(&reach);
+                self.counted(found, from, resolution, long)
+            }
+            Some(Measured::Gauge(points)) => self.valued(points, resolution, signal.term == Some(Term::Memory)),
+            None => SignalHistory::default(),
+        });
+        History { signals: signals.collect() }
+    }
+
+    fn counted(&self, found: &Counters, from: Timestamp, resolution: Duration, long: bool) -> SignalHistory {
+        let binned = bin(found, self.old, from, self.before, resolution);
+        let tests = |row: &[u64]| -> Vec<Counts> {
+            let total = row.first().copied().unwrap_or(0);
+            let parts = row.get(1..).unwrap_or_default();
+            if found.bounds.is_empty() {
+                return vec![Counts::new(parts.first().copied().unwrap_or(0), total)];
+            }
+            parts.iter().map(|below| Counts::new(total.saturating_sub(*below), total)).collect()
+        };
+        let surplus = binned.steps.len().saturating_sub(MAX_HISTORY_STEPS);
+        let bins = || binned.steps.iter().skip(surplus);
+        let width = if found.bounds.is_empty() { 1 } else { found.bounds.len() };
+        let none = vec![Counts::default(); width];
+        let steps = bins().map(|pods| {
+            let mut sum = none.clone();
+            for row in pods.values() {
+                for (sum, counts) in sum.iter_mut().zip(tests(row)) {
+                    *sum = sum.plus(counts);
+                }
+            }
+            sum
+        });
+        let names: BTreeSet<&PodName> = bins().flat_map(BTreeMap::keys).collect();
+        let pods = names
+            .into_iter()
+            .map(|name| bins().map(|pods| pods.get(name).map_or_else(|| none.clone(), |row| tests(row))).collect());
+        SignalHistory {
+            bounds: found.bounds.clone(),
+            steps: steps.collect(),
+            pods: pods.collect(),
+            start: binned.start.iter().map(|row| tests(row)).collect(),
+            long,
+            ..SignalHistory::default()
+        }
+    }
+
+    /// A gauge: the mean of the pods in each step, memory in percent of its limit.
+    fn valued(&self, points: &[GaugePoint], resolution: Duration, of_limit: bool) -> SignalHistory {
+        let length = i64::try_from(resolution.as_millis()).unwrap_or(i64::MAX).max(1);
+        let mut bins: BTreeMap<i64, (f64, f64)> = BTreeMap::new();
+        for point in points.iter().filter(|point| point.sampled < self.before) {
+            let Some(life) = self.old.iter().find(|life| life.pod == point.pod) else { continue };
+            let value = if of_limit { share_of_limit(life, point) } else { Some(point.value) };
+            let Some(value) = value else { continue };
+            let before = self.before.as_millisecond() - point.sampled.as_millisecond();
+            let bin = bins.entry(-before.div_euclid(length)).or_default();
+            bin.0 += value;
+            bin.1 += 1.0;
+        }
+        let seconds = resolution.as_secs_f64();
+        let values = bins.into_iter().map(|(index, (sum, count))| {
+            let index = f64::from(i32::try_from(index).unwrap_or(i32::MIN));
+            ((index - 1.0) * seconds, sum / count)
+        });
+        SignalHistory { values: values.collect(), ..SignalHistory::default() }
+    }
+
+    /// The old revision's own start, where it lies outside of what was read.
+    async fn add_start(&self, history: &mut History, resolution: Duration) -> Result<(), String> {
+        let Some(first) = self.old.iter().map(|life| life.created).min() else { return Ok(()) };
+        let length = self.policy.analysis.warmup + Duration::from_mins(2);
+        let until = first.checked_add(length).unwrap_or(self.before).min(self.before);
+        let readings = self.between(first, until, resolution).await?;
+        for (known, signal) in history.signals.iter_mut().zip(&readings.signals) {
+            match signal.reading.value() {
+                Some(Measured::Ratio(found) | Measured::Histogram(found)) => {
+                    known.start = self.counted(found, first, resolution, false).start;
+                }
+                Some(Measured::Gauge(points)) => {
+                    let values = self.valued(points, resolution, signal.term == Some(Term::Memory)).values;
+                    known.start_growth = values
+                        .windows(2)
+                        .filter_map(|pair| match pair {
+                            [a, b] if a.1 > 0.0 => Some((b.1 - a.1) / a.1),
+                            _ => None,
+                        })
+                        .collect();
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn counters(measured: &Measured) -> Option<&Counters> {
+    match measured {
+        Measured::Ratio(found) | Measured::Histogram(found) => Some(found),
+        Measured::Gauge(_) => None,
+    }
+}
+
+/// Whether a ratio signal saw enough bad events; of other signals nothing is asked.
+fn enough_bad(signal: &SignalHistory) -> bool {
+    let bad: u64 = signal.steps.iter().filter_map(|row| row.first()).map(|counts| counts.bad).sum();
+    !signal.bounds.is_empty() || signal.steps.is_empty() || bad >= ENOUGH_BAD
+}

@@ -1,0 +1,408 @@
+//! The evidence scorer over live readings.
+//!
+//! Role: closes steps, hands them to the judge in the order in which they closed, says what came of it. Inputs and
+//! outputs: as `assess`. Signals that could not be read stand still; their steps are replayed later. Must never import:
+//! other rooms.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AssessInput, AssessState, Assessment, Measured, MissingReason, Part, Reading, RecordMetrics, RolloutView,
+    SignalReading, SignalVerdict, SignalView, Standing, quantile_ms,
+};
+use crate::domain::evidence::number::to_count;
+use crate::domain::evidence::{Counters, GaugePoint, PodLife, Tally, replay};
+use crate::domain::judge::{
+    self, Design, Finding, History, Judgement, Observed, PPM, Seen, Sides, SignalDesign, State, one_in,
+};
+use crate::domain::outcome::{Decider, Reason};
+use crate::domain::policy::Analysis;
+use crate::domain::process::Counts;
+use crate::domain::rollout::Side;
+use crate::domain::signal::Term;
+
+/// What the evidence scorer keeps between evaluations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceState {
+    /// When the judging began.
+    pub began: Timestamp,
+    /// The judge's own state, from the moment at which everything was fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Box<State>>,
+}
+
+impl EvidenceState {
+    /// From where the next read has to begin.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        let Some(state) = &self.state else { return self.began };
+        // A signal that does not exist must not make every read as long as the rollout.
+        let read = state.signals.iter().zip(&state.design.signals);
+        let read = read.filter(|(signal, design)| design.weight > 0 || signal.steps > 0);
+        read.map(|(signal, _)| signal.until).min().unwrap_or(state.last)
+    }
+}
+
+/// What the readings of one evaluation held besides closed steps.
+#[derive(Default)]
+struct Extras {
+    scrape: Option<Duration>,
+    p95_ms: Option<f64>,
+    pods: BTreeMap<Timestamp, (u64, u64)>,
+}
+
+pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: &Analysis) -> Assessment {
+    let none = History::default();
+    let Some(view) = input.rollout else {
+        return waiting(before.clone(), input, "the rollout cannot be seen".to_owned());
+    };
+    let history = view.history.unwrap_or(&none);
+    let mut state = match (&before.state, view.history) {
+        (Some(state), _) => state.clone(),
+        (None, Some(history)) => {
+            let design = Design::new(view.settings, history, view.overlap, analysis.warmup, view.step);
+            Box::new(State::new(design, before.began))
+        }
+        (None, None) => {
+            let why = "what the old revision did before the rollout could not be read yet";
+            return waiting(before.clone(), input, why.to_owned());
+        }
+    };
+    let mut extras = Extras::default();
+    let mut steps: BTreeMap<Timestamp, Vec<Option<Seen>>> = BTreeMap::new();
+    let count = state.signals.len();
+    for (index, reading) in input.readings.signals.iter().enumerate().take(count) {
+        let (Some(signal), Some(design)) = (state.signals.get(index), state.design.signals.get(index)) else {
+            continue;
+        };
+        for (at, seen) in closed(reading, input, &state, signal.until, design, &mut extras) {
+            if let Some(slot) = steps.entry(at).or_insert_with(|| vec![None; count]).get_mut(index) {
+                *slot = Some(seen);
+            }
+        }
+    }
+    let limits: Vec<Option<u32>> = view.settings.signals.iter().map(|signal| signal.max_ppm).collect();
+    let mut judgement = judge::judge(view.settings, &state);
+    for (at, signals) in steps {
+        let pods = extras.pods.get(&at).copied();
+        state.step(history, &limits, &Observed { at, signals, pods, settled: view.settled });
+        judgement = judge::judge(view.settings, &state);
+        // The first crossing decides; what comes after it is another question.
+        if matches!(judgement.finding, Finding::Harm { .. } | Finding::LimitBroken { .. }) {
+            break;
+        }
+    }
+    conclude(before.began, state, &judgement, input, view, &extras)
+}
+
+/// Nothing can be judged yet.
+fn waiting(state: EvidenceState, input: &AssessInput<'_>, why: String) -> Assessment {
+    let message = input.readings.error().map_or(why, |error| format!("metrics could not be read: {error}"));
+    let (reason, message) = match pods_missing(input) {
+        Some(missing) => missing,
+        None => (Reason::InsufficientData, message),
+    };
+    Assessment {
+        reasoning: message.clone(),
+        standing: Standing::NotYet { reason, message },
+        score: None,
+        confidence: None,
+        contributions: Vec::new(),
+        signals: input.readings.signals.iter().map(unjudged).collect(),
+        metrics: RecordMetrics::default(),
+        decider: Decider::Evidence,
+        harm: Reason::EvidenceOfHarm,
+        only_recommend: None,
+        no_data_fails: false,
+        one_in: None,
+        scrape: None,
+        state: AssessState::Evidence(state),
+    }
+}
+
+fn unjudged(reading: &SignalReading) -> SignalView {
+    let verdict = match &reading.reading {
+        Reading::Errored(_) => SignalVerdict::Errored,
+        Reading::Missing(MissingReason::NoRequests) | Reading::Value(_) => SignalVerdict::Waiting,
+        Reading::Missing(_) => SignalVerdict::Missing,
+    };
+    SignalView {
+        name: reading.name.clone(),
+        term: reading.term,
+        verdict,
+        new: String::new(),
+        old: String::new(),
+        counts: String::new(),
+        message: reading.reading.sentence(),
+        query: reading.query.clone(),
+    }
+}
+
+fn pods_missing(input: &AssessInput<'_>) -> Option<(Reason, String)> {
+    let new: Vec<&PodLife> = input.lives.iter().filter(|life| life.side == Some(Side::New)).collect();
+    (new.is_empty() || new.iter().all(|life| life.grown_from.is_none()))
+        .then(|| (Reason::NoNewRevisionPods, "no pod of the new revision is Ready yet".to_owned()))
+}
+
+/// The steps of one signal that closed since its last one.
+fn closed(
+    reading: &SignalReading,
+    input: &AssessInput<'_>,
+    state: &State,
+    until: Timestamp,
+    design: &SignalDesign,
+    extras: &mut Extras,
+) -> Vec<(Timestamp, Seen)> {
+    match &reading.reading {
+        Reading::Value(Measured::Ratio(counters) | Measured::Histogram(counters)) => {
+            let replayed = replay(counters, input.lives, until, None);
+            extras.scrape = replayed.scrape.or(extras.scrape);
+            if !counters.bounds.is_empty() {
+                let mut all = replayed.open.new.clone();
+                for step in &replayed.closed {
+                    all.merge(&step.new);
+                    all.merge(&step.new_young);
+                }
+                extras.p95_ms = quantile_ms(0.95, &counters.bounds, &all.parts, all.total).map(|found| found.value);
+            }
+            let mut steps = Vec::with_capacity(replayed.closed.len());
+            for step in &replayed.closed {
+                extras.pods.entry(step.to).or_insert((step.new.pods + step.new_young.pods, step.old.pods));
+                let sides = |bad: &dyn Fn(&Tally) -> u64| {
+                    let side = |tally: &Tally| (tally.pods > 0).then(|| Counts::new(bad(tally), tally.total));
+                    Sides { young: side(&step.new_young), grown: side(&step.new), old: side(&step.old), history: None }
+                };
+                let tests = tests(counters, design, &sides);
+                if let Some(tests) = tests {
+                    steps.push((step.to, Seen::Counts(tests)));
+                }
+            }
+            steps
+        }
+        Reading::Value(Measured::Gauge(points)) => gauge_steps(points, input, state, until, design),
+        Reading::Missing(_) | Reading::Errored(_) => Vec::new(),
+    }
+}
+
+/// The sides of a step, given what is bad in a tally.
+type SidesOf<'a> = &'a dyn Fn(&dyn Fn(&Tally) -> u64) -> Sides;
+
+/// One entry a test; nothing where a chosen boundary no longer exists.
+fn tests(counters: &Counters, design: &SignalDesign, sides: SidesOf<'_>) -> Option<Vec<Sides>> {
+    if counters.bounds.is_empty() {
+        return Some(vec![sides(&|tally| tally.parts.first().copied().unwrap_or(0))]);
+    }
+    let slower = |at: usize| {
+        move |tally: &Tally| tally.total.saturating_sub(tally.parts.get(at).copied().unwrap_or(tally.total))
+    };
+    let place =
+        |chosen: &u64| counters.bounds.iter().position(|bound| to_count((bound * 1000.0).round()) == Some(*chosen));
+    design
+        .boundaries
+        .iter()
+        .map(|chosen| {
+            // Response times count grown-up pods only.
+            let both = sides(&slower(place(chosen)?));
+            Some(Sides { young: None, ..both })
+        })
+        .collect()
+}
+
+/// A gauge in steps of the expected length: the mean of each side's pods, memory in percent of its limit.
+fn gauge_steps(
+    points: &[GaugePoint],
+    input: &AssessInput<'_>,
+    state: &State,
+    until: Timestamp,
+    design: &SignalDesign,
+) -> Vec<(Timestamp, Seen)> {
+    let length = SignedDuration::from_millis(i64::try_from(state.design.step_ms).unwrap_or(i64::MAX).max(1000));
+    let lives: BTreeMap<_, _> = input.lives.iter().map(|life| (&life.pod, life)).collect();
+    let of_limit = design.limit.is_some();
+    let mut steps = Vec::new();
+    let mut from = until;
+    // One scrape later everything that belongs to a step is stored.
+    while let Ok(to) = from.checked_add(length)
+        && to.checked_add(length).is_ok_and(|settled| settled <= input.now)
+    {
+        let mut sums: [(f64, f64); 2] = [(0.0, 0.0); 2];
+        for point in points.iter().filter(|point| point.sampled > from && point.sampled <= to) {
+            let Some(life) = lives.get(&point.pod) else { continue };
+            let value = if of_limit { super::share_of_limit(life, point) } else { Some(point.value) };
+            let side = match life.side {
+                Some(Side::New) => 0,
+                Some(Side::Old) => 1,
+                None => continue,
+            };
+            if let (Some(value), Some(sum)) = (value, sums.get_mut(side)) {
+                sum.0 += value;
+                sum.1 += 1.0;
+            }
+        }
+        let mean = |sum: (f64, f64)| (sum.1 > 0.0).then(|| sum.0 / sum.1);
+        if let Some(new) = mean(sums[0]) {
+            steps.push((to, Seen::Values { new: Some(new), old: mean(sums[1]) }));
+        } else if !steps.is_empty() {
+            break;
+        }
+        from = to;
+    }
+    steps
+}
+
+fn conclude(
+    began: Timestamp,
+    state: Box<State>,
+    judgement: &Judgement,
+    input: &AssessInput<'_>,
+    view: RolloutView<'_>,
+    extras: &Extras,
+) -> Assessment {
+    let standing = standing(&state, judgement, input);
+    let signals = input
+        .readings
+        .signals
+        .iter()
+        .enumerate()
+        .map(|(index, reading)| signal(reading, index, &state, judgement))
+        .collect();
+    let contributions = judgement
+        .signals
+        .iter()
+        .zip(&state.design.signals)
+        .filter(|(judged, _)| judged.points >= 0.005)
+        .map(|(judged, design)| Part { name: design.name.clone(), value: judged.new.clone(), points: judged.points })
+        .collect();
+    let only_recommend = match &judgement.finding {
+        Finding::Harm { history_only: true } => Some((
+            Reason::HistoryOnly,
+            "only the comparison with the time before the rollout shows harm, and analysis.historyMayEnforce is false"
+                .to_owned(),
+        )),
+        Finding::SharedIncident { over: true } => Some((Reason::SharedIncident, incident_message(&state))),
+        _ => None,
+    };
+    let fails = view.settings.signals.iter().zip(&state.design.signals).any(|(asked, design)| {
+        asked.on_no_data == judge::OnNoData::Fail && (design.unseen || !has_steps(&state, &design.name))
+    });
+    Assessment {
+        standing,
+        score: judgement.score,
+        confidence: judgement.confidence,
+        contributions,
+        signals,
+        metrics: metrics(&state, extras),
+        decider: Decider::Evidence,
+        harm: match judgement.finding {
+            Finding::LimitBroken { .. } => Reason::LimitExceeded,
+            _ => Reason::EvidenceOfHarm,
+        },
+        only_recommend,
+        no_data_fails: fails,
+        one_in: one_in(judgement.most),
+        reasoning: reasoning(judgement),
+        scrape: extras.scrape,
+        state: AssessState::Evidence(EvidenceState { began, state: Some(state) }),
+    }
+}
+
+fn has_steps(state: &State, name: &str) -> bool {
+    state.signals.iter().zip(&state.design.signals).any(|(signal, design)| design.name == name && signal.steps > 0)
+}
+
+fn incident_message(state: &State) -> String {
+    let beside = state.ln_e_concurrent();
+    let alike = if beside.is_finite() { "; the new revision is not proven worse than they are" } else { "" };
+    format!("the old pods, or a control, are worse than before the rollout at the same time{alike}")
+}
+
+fn reasoning(judgement: &Judgement) -> String {
+    match &judgement.finding {
+        Finding::LimitBroken { signal, counts } => format!(
+            "{signal}: {} of {} requests over two minutes are more than the limit that was set",
+            counts.bad, counts.total
+        ),
+        _ => judgement.reasoning.clone(),
+    }
+}
+
+fn standing(state: &State, judgement: &Judgement, input: &AssessInput<'_>) -> Standing {
+    let unsure = |reason, message: String| Standing::Unproven { reason, message };
+    match &judgement.finding {
+        Finding::Harm { .. } | Finding::LimitBroken { .. } => Standing::Harmful,
+        // Waited out: what the evidence says may be recommended.
+        Finding::SharedIncident { over: true } if state.ln_e() >= state.design.threshold() => Standing::Harmful,
+        Finding::SharedIncident { .. } => {
+            Standing::Held { reason: Reason::SharedIncident, message: incident_message(state) }
+        }
+        Finding::TrafficLost { since } => Standing::Held {
+            reason: Reason::TrafficLost,
+            message: format!(
+                "since {} the new revision gets less than a tenth of the requests that its share of pods predicts",
+                since.round(jiff::Unit::Second).unwrap_or(*since)
+            ),
+        },
+        Finding::Grey => Standing::Grey,
+        Finding::Certified => Standing::Fine,
+        Finding::Nothing => {
+            let (reason, message) = pods_missing(input)
+                .unwrap_or_else(|| (Reason::NoTraffic, "no requests on the new revision yet".to_owned()));
+            Standing::NotYet { reason, message }
+        }
+        Finding::NoBaseline => {
+            let message = "there is nothing to compare with: no old pods at the same time and no history of them";
+            Standing::NotYet { reason: Reason::InsufficientData, message: message.to_owned() }
+        }
+        Finding::Inconclusive if judgement.score.is_none() => {
+            unsure(Reason::InsufficientData, format!("too few requests for a score; {}", judgement.reasoning))
+        }
+        Finding::Inconclusive => {
+            unsure(Reason::InsufficientData, format!("no evidence of harm: {}", judgement.reasoning))
+        }
+    }
+}
+
+fn signal(reading: &SignalReading, index: usize, state: &State, judgement: &Judgement) -> SignalView {
+    let mut view = unjudged(reading);
+    let (Some(judged), Some(design), Some(own)) =
+        (judgement.signals.get(index), state.design.signals.get(index), state.signals.get(index))
+    else {
+        return view;
+    };
+    view.new.clone_from(&judged.new);
+    view.old.clone_from(&judged.old);
+    if let Some((new, old)) = judged.counts {
+        view.counts = format!("{} of {} against {} of {}", new.bad, new.total, old.bad, old.total);
+    }
+    let threshold = state.design.threshold();
+    if !matches!(reading.reading, Reading::Errored(_)) {
+        view.verdict = match () {
+            () if own.steps == 0 => view.verdict,
+            () if design.weight == 0 => SignalVerdict::Shown,
+            () if judged.ln_e >= threshold / 2.0 => SignalVerdict::Worse,
+            () if judged.ln_safety >= -judge::BETA.ln() => SignalVerdict::Good,
+            () => SignalVerdict::Unproven,
+        };
+    }
+    let said = [view.message.as_str(), &judged.message, &judged.terms];
+    view.message = said.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join("; ");
+    view
+}
+
+fn metrics(state: &State, extras: &Extras) -> RecordMetrics {
+    let find = |term: Term| {
+        state.signals.iter().zip(&state.design.signals).find(|(_, design)| Term::of(&design.name) == Some(term))
+    };
+    let errors = find(Term::Errors).and_then(|(signal, _)| signal.cells.first()?.new.rate());
+    let memory = find(Term::Memory).and_then(|(signal, _)| signal.values).map(|values| values.0);
+    let whole = |value: f64| to_count(value.round());
+    RecordMetrics {
+        error_rate_ppm: errors.and_then(|rate| whole(rate * f64::from(PPM))),
+        memory_percent: memory.and_then(whole),
+        response_time_ms: extras.p95_ms.and_then(whole),
+    }
+}
