@@ -4,7 +4,7 @@ use deployment_guard::domain::evidence::number::to_f64;
 
 use crate::generator::STEPS;
 use crate::report::{self, Row, share};
-use crate::rules::{ALPHA, BETA};
+use crate::rules::{ALPHA, BETA, NAMES, OURS};
 use crate::runner::count;
 use crate::scenarios::{Goal, Kind};
 use crate::statistics::{limits, quantile};
@@ -25,8 +25,12 @@ pub fn of(row: &Row) -> Vec<Reached> {
     let ours = row.evidence();
     match &row.scenario.kind {
         Kind::Inside => {
-            let (_, most) = limits(ours.hits(), ours.runs());
-            add(format!("false rollbacks at most {} at the upper limit: {}", share(ALPHA), share(most)), most <= ALPHA);
+            for (found, name) in row.found.iter().zip(NAMES).take(OURS) {
+                let (_, most) = limits(found.hits(), found.runs());
+                let text =
+                    format!("{name}: false rollbacks at most {} at the upper limit: {}", share(ALPHA), share(most));
+                add(text, most <= ALPHA);
+            }
         }
         Kind::AtTheBound => {
             let (_, most) = limits(count(&ours.certified), ours.runs());

@@ -17,8 +17,9 @@ use crate::scenarios::Kind;
 use crate::statistics::{limits, two_stream_bound};
 
 /// Colours that people with colour vision deficiency can tell apart (Okabe and Ito 2008).
-const COLOURS: [RGBColor; 9] = [
+const COLOURS: [RGBColor; 10] = [
     RGBColor(0, 0, 0),
+    RGBColor(110, 110, 110),
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
     RGBColor(0, 158, 115),
@@ -91,7 +92,7 @@ pub fn false_rollbacks(path: &Path, rows: &[Row]) -> Result<()> {
         for (rule, found) in row.found.iter().enumerate().take(rules).rev() {
             let (low, high) = limits(found.hits(), found.runs());
             let size = if rule == 0 { 5 } else { 3 };
-            let shift = y + 0.06 * (4.0 - to_f64(u64::try_from(rule)?));
+            let shift = y + 0.06 * (4.5 - to_f64(u64::try_from(rule)?));
             let bar = [(place(low), shift), (place(high), shift)];
             chart.draw_series(LineSeries::new(bar, colour(rule).stroke_width(1))).map_err(failed)?;
             let at = (place(to_f64(found.hits()) / to_f64(found.runs().max(1))), shift);
@@ -105,9 +106,9 @@ pub fn false_rollbacks(path: &Path, rows: &[Row]) -> Result<()> {
     }
     key(&area, (800, 50))?;
     let grey = (FONT, 11).into_font().color(&RGBColor(120, 120, 120));
-    area.draw(&Text::new("grey: outside the guarantee", (795, 215), grey)).map_err(failed)?;
+    area.draw(&Text::new("grey: outside the guarantee", (795, 232), grey)).map_err(failed)?;
     let red = (FONT, 11).into_font().color(&RED);
-    area.draw(&Text::new("red line: α = 1 %", (795, 232), red)).map_err(failed)?;
+    area.draw(&Text::new("red line: α = 1 %", (795, 249), red)).map_err(failed)?;
     area.present().map_err(failed)
 }
 
@@ -151,7 +152,7 @@ pub fn delay(path: &Path, rows: &[Row]) -> Result<()> {
     }
     key(&area, (805, 40))?;
     let red = (FONT, 11).into_font().color(&RED);
-    area.draw(&Text::new("red line: the bound", (800, 205), red)).map_err(failed)?;
+    area.draw(&Text::new("red line: the bound", (800, 222), red)).map_err(failed)?;
     area.present().map_err(failed)
 }
 

@@ -57,7 +57,8 @@ fn stretch(scenario: &Scenario, from: u64, to: u64) -> Vec<Decided> {
     let mut found = vec![Decided::default(); rules::NAMES.len()];
     for number in from..to {
         let run = (scenario.make)(&mut Dice::new(scenario.name, number));
-        for (found, mut rule) in found.iter_mut().zip(rules::all(&run.setup)) {
+        let mut before = Dice::new("before", number);
+        for (found, mut rule) in found.iter_mut().zip(rules::all(&run, &mut before)) {
             let (mut rolled_back, mut certified) = (None, None);
             for (step, seen) in (1..).zip(&run.seen) {
                 match rule.step(seen) {

@@ -4,10 +4,13 @@
 //! with every doubt decided in their favour: they read the same clean counts, pay no time for discovery or for acting.
 
 mod evidence;
+mod judge;
 mod kayenta;
 mod thresholds;
 
 use deployment_guard::domain::process::Counts;
+
+use crate::generator::Dice;
 
 pub use evidence::{ALPHA, BETA, ERRORS, Evidence, slower};
 
@@ -51,6 +54,12 @@ pub struct Setup {
     pub weights: [f64; 3],
     /// Indexes of the bounds that latency is judged at.
     pub boundaries: Vec<usize>,
+    /// Median in milliseconds and spread in log of response times, if there is a histogram.
+    pub times: Option<(f64, f64)>,
+    /// Errors of the old pods before the rollout, pod by pod; empty if they fail independently at the usual rate.
+    pub before: Vec<Vec<Counts>>,
+    /// The usual error rate.
+    pub usual: f64,
     /// The success rate that somebody who knows the service would ask for.
     pub tuned: f64,
 }
@@ -64,6 +73,9 @@ impl Setup {
             capped: true,
             weights: [1.0, 0.0, 0.0],
             boundaries: Vec::new(),
+            times: None,
+            before: Vec::new(),
+            usual,
             tuned: 1.0 - 3.0 * usual,
         }
     }
@@ -90,8 +102,9 @@ pub trait Rule {
 }
 
 /// Names of the rules, in the order of `all`.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "evidence",
+    "judge",
     "seed formula",
     "Flagger 99 %",
     "Argo 95 %, 5 m",
@@ -102,11 +115,16 @@ pub const NAMES: [&str; 9] = [
     "tuned, 5 checks",
 ];
 
-/// All rules, fresh.
-pub fn all(setup: &Setup) -> Vec<Box<dyn Rule>> {
+/// The first of them are this project's, and have goals.
+pub const OURS: usize = 2;
+
+/// All rules, fresh. The dice are for what was seen before the rollout.
+pub fn all(run: &Run, dice: &mut Dice) -> Vec<Box<dyn Rule>> {
     use thresholds::{Argo, SeedFormula, Threshold};
+    let setup = &run.setup;
     vec![
         Box::new(Evidence::new(setup)),
+        Box::new(judge::Shipped::new(run, dice)),
         Box::new(SeedFormula::default()),
         Box::new(Threshold::flagger()),
         Box::new(Argo::documented()),

@@ -141,6 +141,12 @@ fn routed(dice: &mut Dice) -> Run {
     Run { setup: Setup::errors(0.01), seen }
 }
 
+/// Steps of pods as pods with steps.
+fn by_pod(steps: &[Vec<Counts>]) -> Vec<Vec<Counts>> {
+    let pods = steps.first().map_or(0, Vec::len);
+    (0..pods).map(|pod| steps.iter().filter_map(|step| step.get(pod)).copied().collect()).collect()
+}
+
 type Size<'a> = &'a dyn Fn(&mut Dice) -> u64;
 
 /// Clusters of 8 on average; the old pods fail 1 %.
@@ -150,6 +156,7 @@ fn clustered(dice: &mut Dice, measured: bool, rate: f64, size: Size<'_>) -> Run 
     if measured {
         let history: Vec<Vec<Counts>> = (0..STEPS).map(|_| pods(dice, 0.01)).collect();
         setup.phi = phi_between_pods(history.iter().map(Vec::as_slice)).unwrap_or(1.0);
+        setup.before = by_pod(&history);
     }
     let seen = generator::steps(|_| seen(pods(dice, rate).into_iter().sum(), pods(dice, 0.01).into_iter().sum()));
     Run { setup, seen }
@@ -188,8 +195,8 @@ fn spread(dice: &mut Dice, measured: bool) -> Run {
     if measured {
         let history: Vec<Vec<Counts>> = (0..STEPS).map(|_| step(dice, &old)).collect();
         setup.phi = phi_between_pods(history.iter().map(Vec::as_slice)).unwrap_or(1.0);
-        let whole: Vec<Counts> =
-            (0..old.len()).map(|pod| history.iter().filter_map(|step| step.get(pod)).copied().sum()).collect();
+        setup.before = by_pod(&history);
+        let whole: Vec<Counts> = setup.before.iter().map(|pod| pod.iter().copied().sum()).collect();
         let found = spread_between_pods(&whole, setup.phi);
         setup.ratio = widened(ERRORS.ratio, Some(found), Some((PODS, PODS)));
         if setup.ratio > 3.0 {
@@ -239,5 +246,5 @@ pub fn timed(dice: &mut Dice, times: (f64, f64), longer: f64, weights: [f64; 3],
         let step = seen(dice.requests(N, rate), dice.requests(N, 0.01));
         with_latency(dice, step, longer, median, spread)
     });
-    Run { setup: Setup { weights, boundaries, ..Setup::errors(0.01) }, seen }
+    Run { setup: Setup { weights, boundaries, times: Some(times), ..Setup::errors(0.01) }, seen }
 }
