@@ -60,16 +60,30 @@ fn key(area: &Area<'_>, at: (i32, i32)) -> Result<()> {
     Ok(())
 }
 
+// The library hands labels over by reference.
+fn whole(value: &f64) -> String {
+    format!("{value:.0}")
+}
+
 fn place(share: f64) -> f64 {
     share.max(NOTHING)
 }
 
+/// Healthy releases by what holds of them.
+fn group(kind: &Kind) -> Option<u8> {
+    match kind {
+        Kind::Inside => Some(0),
+        Kind::Outside { .. } => Some(1),
+        Kind::Without { .. } => Some(2),
+        Kind::Regression(_) | Kind::AtTheBound => None,
+    }
+}
+
 /// All healthy releases, all rules, on a log axis.
 pub fn false_rollbacks(path: &Path, rows: &[Row]) -> Result<()> {
-    let shown: Vec<&Row> = rows
-        .iter()
-        .filter(|row| matches!(row.scenario.kind, Kind::Inside | Kind::Outside { .. } | Kind::Without { .. }))
-        .collect();
+    // Those inside the guarantee first, those without a protection last.
+    let mut shown: Vec<(u8, &Row)> = rows.iter().filter_map(|row| Some((group(&row.scenario.kind)?, row))).collect();
+    shown.sort_by_key(|(group, _)| *group);
     let count = u32::try_from(shown.len())?;
     let area = blank(path, (960, 110 + 22 * count))?;
     let height = f64::from(count);
@@ -85,25 +99,28 @@ pub fn false_rollbacks(path: &Path, rows: &[Row]) -> Result<()> {
     chart.configure_mesh().disable_y_mesh().disable_y_axis().x_label_formatter(&label).draw().map_err(failed)?;
     let limit = [(ALPHA, 0.0), (ALPHA, height)];
     chart.draw_series(LineSeries::new(limit, RED.stroke_width(1))).map_err(failed)?;
-    for (index, row) in shown.iter().enumerate() {
+    for (index, (group, row)) in shown.iter().enumerate() {
         let y = height - to_f64(u64::try_from(index)?) - 0.5;
-        let alone = matches!(row.scenario.kind, Kind::Without { .. });
-        let rules = if alone { 1 } else { row.found.len() };
+        let rules = if *group == 2 { 1 } else { row.found.len() };
         for (rule, found) in row.found.iter().enumerate().take(rules).rev() {
             let (low, high) = limits(found.hits(), found.runs());
             let size = if rule == 0 { 5 } else { 3 };
             let shift = y + 0.06 * (4.5 - to_f64(u64::try_from(rule)?));
-            let bar = [(place(low), shift), (place(high), shift)];
-            chart.draw_series(LineSeries::new(bar, colour(rule).stroke_width(1))).map_err(failed)?;
+            // The bars of nine rules at zero would hide each other.
+            if rule == 0 || found.hits() > 0 {
+                let bar = [(place(low), shift), (place(high), shift)];
+                chart.draw_series(LineSeries::new(bar, colour(rule).stroke_width(1))).map_err(failed)?;
+            }
             let at = (place(to_f64(found.hits()) / to_f64(found.runs().max(1))), shift);
             chart.draw_series([Circle::new(at, size, colour(rule).filled())]).map_err(failed)?;
         }
         let (_, pixel) = chart.backend_coord(&(NOTHING, y));
-        let inside = matches!(row.scenario.kind, Kind::Inside);
-        let ink = if inside { BLACK } else { RGBColor(120, 120, 120) };
+        let ink = if *group == 0 { BLACK } else { RGBColor(120, 120, 120) };
         let style = (FONT, 12).into_font().color(&ink);
         area.draw(&Text::new(row.scenario.name, (12, pixel - 7), style)).map_err(failed)?;
     }
+    let (zero, bottom) = chart.backend_coord(&(NOTHING, 0.0));
+    area.draw(&Text::new("0", (zero - 4, bottom + 6), (FONT, 12))).map_err(failed)?;
     key(&area, (800, 50))?;
     let grey = (FONT, 11).into_font().color(&RGBColor(120, 120, 120));
     area.draw(&Text::new("grey: outside the guarantee", (795, 232), grey)).map_err(failed)?;
@@ -112,15 +129,18 @@ pub fn false_rollbacks(path: &Path, rows: &[Row]) -> Result<()> {
     area.present().map_err(failed)
 }
 
-/// The share of runs rolled back by each step.
+/// The share of runs rolled back by each step, as a staircase.
 fn cumulative(found: &Decided, last: u32) -> Vec<(f64, f64)> {
     let all = to_f64(found.runs().max(1));
-    (0..=last)
-        .map(|step| {
-            let done = found.rolled_back.iter().flatten().filter(|at| **at <= step).count();
-            (f64::from(step), 100.0 * to_f64(u64::try_from(done).unwrap_or(0)) / all)
-        })
-        .collect()
+    let mut stairs = vec![(0.0, 0.0)];
+    let mut before = 0.0;
+    for step in 1..=last {
+        let done = found.rolled_back.iter().flatten().filter(|at| **at <= step).count();
+        let share = 100.0 * to_f64(u64::try_from(done).unwrap_or(0)) / all;
+        stairs.extend([(f64::from(step), before), (f64::from(step), share)]);
+        before = share;
+    }
+    stairs
 }
 
 /// How long bad releases live, for three of them.
@@ -137,7 +157,9 @@ pub fn delay(path: &Path, rows: &[Row]) -> Result<()> {
             .y_label_area_size(40)
             .build_cartesian_2d(0.0..f64::from(LAST), 0.0..102.0)
             .map_err(failed)?;
-        chart.configure_mesh().light_line_style(TRANSPARENT).x_desc("steps of 15 s").draw().map_err(failed)?;
+        let mut mesh = chart.configure_mesh();
+        mesh.light_line_style(TRANSPARENT).x_desc("steps of 15 s").x_label_formatter(&whole).y_label_formatter(&whole);
+        mesh.draw().map_err(failed)?;
         for (rule, found) in row.found.iter().enumerate().rev() {
             let width = if rule == 0 { 3 } else { 1 };
             let line = LineSeries::new(cumulative(found, LAST), colour(rule).stroke_width(width));
@@ -174,7 +196,7 @@ fn path_of(run: &Run) -> Vec<(f64, f64)> {
 
 /// One run each of a healthy release and of three bad ones.
 pub fn one_in_n(path: &Path, rows: &[Row]) -> Result<()> {
-    let wanted = ["steady-1", "1-to-2", "0.1-to-1", "late-1-to-5"];
+    let wanted = ["edge-0", "1-to-2", "0.1-to-1", "late-1-to-5"];
     let area = blank(path, (960, 330))?;
     let mut chart = ChartBuilder::on(&area)
         .caption("\"1 in N\": the largest E so far, one run each", (FONT, 16))
@@ -186,7 +208,11 @@ pub fn one_in_n(path: &Path, rows: &[Row]) -> Result<()> {
         .map_err(failed)?;
     let label = |value: &f64| format!("1 in {:.0}", 10.0_f64.powf(*value));
     let mut mesh = chart.configure_mesh();
-    mesh.light_line_style(TRANSPARENT).y_labels(4).y_label_formatter(&label).x_desc("steps of 15 s");
+    mesh.light_line_style(TRANSPARENT)
+        .y_labels(4)
+        .y_label_formatter(&label)
+        .x_desc("steps of 15 s")
+        .x_label_formatter(&whole);
     mesh.draw().map_err(failed)?;
     let limit = -ALPHA.log10();
     chart.draw_series(LineSeries::new([(0.0, limit), (120.0, limit)], RED.stroke_width(1))).map_err(failed)?;
