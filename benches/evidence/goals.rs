@@ -14,13 +14,16 @@ pub struct Reached {
     pub scenario: &'static str,
     pub text: String,
     pub met: bool,
+    /// Whether it is the same for many scenarios.
+    pub common: bool,
 }
 
 /// The goals of a scenario.
 pub fn of(row: &Row) -> Vec<Reached> {
     let mut found = Vec::new();
     let mut add = |text: String, met: bool| {
-        found.push(Reached { scenario: row.scenario.name, text, met });
+        let common = matches!(row.scenario.kind, Kind::Inside) && text.contains("false rollbacks");
+        found.push(Reached { scenario: row.scenario.name, text, met, common });
     };
     let ours = row.evidence();
     match &row.scenario.kind {

@@ -42,7 +42,7 @@ fn measured() -> Vec<Scenario> {
         Scenario::inside("two-replicas", "two Prometheus replicas answer in turn", |dice| run(&world(REPLICAS), dice)),
         Scenario::without(
             "two-replicas-naive",
-            "the same, and every decrease is taken for a reset",
+            "two replicas answer in turn, and every decrease is taken for a reset",
             "a decrease counts only with a container start seen in the API",
             |dice| {
                 let seen = world(REPLICAS).seen_naively(dice, &|_, _| 0.01);
@@ -96,7 +96,7 @@ fn starts() -> Vec<Scenario> {
         Scenario::inside("cold-start", "3 % errors in a pod's first minute, then 0.5 %; young pods apart", strata),
         Scenario::without(
             "cold-start-blind",
-            "the same, young pods not kept apart",
+            "3 % errors in a pod's first minute, then 0.5 %; young pods not kept apart",
             "young pods are compared with a wider allowance, grown-up ones apart from them",
             blind,
         ),
@@ -116,7 +116,7 @@ fn outage(dice: &mut Dice, capped: bool, naive: bool) -> Run {
 fn outages() -> Vec<Scenario> {
     const STEPS: &str = "a step closes when every pod has a newer sample; no single step may decide";
     let about = "half of all requests fail for 5 to 60 s on both sides; one pod each, scraped at its own moment";
-    let uncapped = "the same, and a single step may decide";
+    let uncapped = "shared outages, and a single step may decide";
     let naive = "the same, and every 15 s are a step, whether all pods were scraped or not";
     vec![
         Scenario::outside("shared-outage", about, STEPS, |dice| outage(dice, true, false)),

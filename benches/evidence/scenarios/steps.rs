@@ -168,7 +168,9 @@ fn lasting() -> Vec<Scenario> {
         Scenario::outside("spread-widened", "pods differ for good (σ 0.5 in log), 4/4; r0 widened", SPREAD, |dice| {
             spread(dice, true)
         }),
-        Scenario::without("spread-blind", "the same with r0 = 1.25", SPREAD, |dice| spread(dice, false)),
+        Scenario::without("spread-blind", "pods differ for good (σ 0.5 in log), 4/4; r0 = 1.25", SPREAD, |dice| {
+            spread(dice, false)
+        }),
         Scenario::inside("wandering-shared", "the error rate wanders, the same for both sides", |dice| {
             wandering(dice, 0.7, true)
         }),
