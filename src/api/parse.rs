@@ -175,7 +175,11 @@ fn signals(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Vec<Sig
                     Preset::ContainerMemory => "container",
                 };
                 SignalName::parse(name)
-                    .map(|name| Signal { name, source: Source::Preset(source), demands: Demands::default() })
+                    .map(|name| {
+                        // Nobody listed these, so what a workload does not have stands in nobody's way.
+                        let demands = Demands { on_no_data: OnNoData::Pass, ..Demands::default() };
+                        Signal { name, source: Source::Preset(source), demands }
+                    })
                     .map_err(|problem| invalid("signals", problem))
             })
             .collect();

@@ -5,6 +5,7 @@
 
 mod crd;
 mod operator;
+mod replay;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Command {
     Run(operator::Arguments),
     /// Print the custom resource definitions.
     Crd(crd::Arguments),
+    /// Judge recorded readings without a cluster.
+    Replay(replay::Arguments),
 }
 
 /// Runs the command line.
@@ -35,6 +38,7 @@ pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => operator::run(arguments),
         Command::Crd(arguments) => crd::run(&arguments),
+        Command::Replay(arguments) => Ok(replay::run(&arguments)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

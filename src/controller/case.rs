@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt};
 
 use super::context::Context;
 use super::error::Error;
-use super::memory::{GuardKey, Past, Remembered};
+use super::memory::{Control, GuardKey, Past, Remembered};
 use super::progress;
 use crate::api::condition::{self, Observed, Truth, Type};
 use crate::api::parse;
@@ -197,6 +197,11 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn is_fresh_start(&self) -> bool {
         self.remembered.evaluated.is_none() && self.draft.analysis.is_some()
+    }
+
+    /// The controls as last read, to be read on and kept.
+    pub const fn controls(&mut self) -> &mut Vec<Control> {
+        &mut self.remembered.controls
     }
 
     /// What was seen before the rollout of a revision, if it was read already.
@@ -414,6 +419,7 @@ impl<'a> Case<'a> {
         self.remembered.scored = None;
         self.remembered.past = None;
         self.remembered.gone.clear();
+        self.remembered.controls.clear();
         self.remembered.present.clear();
         self.ctx.metrics.forget(&self.key.namespace, &self.key.name);
         self.observe_condition(

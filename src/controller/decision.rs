@@ -14,7 +14,7 @@ use crate::api::status::{ContributionStatus, DecisionMetrics, DecisionRecord, Du
 use crate::domain::assess::Assessment;
 use crate::domain::chain::Decision;
 use crate::domain::guardrail::Clamp;
-use crate::domain::outcome::{ActionTaken, Confidence, HealthScore};
+use crate::domain::outcome::{ActionTaken, Confidence, Decider, HealthScore};
 use crate::domain::plan::Current;
 use crate::domain::sample::{SCHEMA_VERSION, Sample, SampleState};
 use crate::record::samples::SampleOwner;
@@ -25,8 +25,13 @@ const HISTORY: usize = 10;
 const RETAIN: usize = 20;
 /// Longest reasoning.
 const REASONING: usize = 2048;
-/// What a sample's policy was; changes with the formula.
-const POLICY_VERSION: &str = "seed-v1";
+/// What a sample's policy was; changes with the rules.
+const fn policy_version(decider: Option<Decider>) -> &'static str {
+    match decider {
+        Some(Decider::SeedFormula) => "seed-v1",
+        Some(Decider::Evidence) | None => "evidence-v1",
+    }
+}
 
 /// Names a decision: what was judged and when.
 #[must_use]
@@ -154,7 +159,7 @@ fn sample(case: &Case<'_>, record: &DecisionRecord) -> Sample {
         confidence: record.confidence.and_then(|percent| u8::try_from(percent).ok()).unwrap_or(0),
         reward: None,
         decider: record.decider.clone(),
-        policy_version: POLICY_VERSION.into(),
+        policy_version: policy_version(Decider::parse(&record.decider)).into(),
         propensity: 1.0,
         evidence_hash: String::new(),
     }

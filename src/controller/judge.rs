@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use super::case::Case;
 use super::error::Error;
 use super::memory::Past;
-use super::{decision, past, progress, restore};
+use super::{controls, decision, past, progress, restore};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{AnalysisStatus, KnownGood, SignalStatus, time};
@@ -76,12 +76,15 @@ pub async fn step(
     let step = policy.analysis.interval.resolve(scrape);
     let readings = read(case, class, policy, &lives, &state, step).await;
     let settings = policy.settings();
+    let seen = controls(case, class, policy, &current, (state.since(), step)).await;
+    let controls: Vec<_> = seen.iter().map(controls::Seen::view).collect();
     let view = RolloutView {
         settings: &settings,
         history: past.as_ref().map(|past| &past.history),
         overlap: workload.expected_overlap(pods),
         step,
         settled: settled(&current, workload, pods, policy, case.now),
+        controls: &controls,
     };
     let rollout = evidence.then_some(view);
     let input = AssessInput { now: case.now, lives: &lives, readings: &readings, rollout };
@@ -201,6 +204,30 @@ fn state(case: &Case<'_>, policy: &Policy, current: &Current) -> AssessState {
     case.checkpoint().or(stored).unwrap_or_else(|| AssessState::new(policy.analysis.scorer, current.started))
 }
 
+async fn controls(
+    case: &mut Case<'_>,
+    class: &GuardClass,
+    policy: &Policy,
+    current: &Current,
+    (since, step): (Timestamp, Duration),
+) -> Vec<controls::Seen> {
+    if policy.analysis.controls.is_empty() || policy.analysis.scorer != Scorer::Evidence {
+        return Vec::new();
+    }
+    match source(case, class).await {
+        Ok(source) => controls::read(case, &source, policy, current, (since, grid(policy, step))).await,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Finer than the scrapes, so that a step closes with the last pod's sample.
+fn grid(policy: &Policy, step: Duration) -> Interval {
+    match (policy.analysis.scorer, policy.analysis.interval) {
+        (Scorer::Evidence, Interval::Auto) => Interval::Every((step / 5).max(Duration::from_secs(1))),
+        (_, interval) => interval,
+    }
+}
+
 /// The class's Prometheus.
 async fn source(case: &Case<'_>, class: &GuardClass) -> Result<Arc<PrometheusSource>, String> {
     let name = class.name_any();
@@ -224,17 +251,12 @@ async fn read(
         Ok(source) => source,
         Err(error) => return MetricReadings::unreadable(&policy.signals, &error),
     };
-    // Finer than the scrapes, so that a step closes with the last pod's sample.
-    let interval = match (policy.analysis.scorer, policy.analysis.interval) {
-        (Scorer::Evidence, Interval::Auto) => Interval::Every((step / 5).max(Duration::from_secs(1))),
-        (_, interval) => interval,
-    };
     let request = ReadRequest {
         signals: policy.signals.clone(),
         lives: lives.to_vec(),
         since: state.since(),
         until: case.now,
-        interval,
+        interval: grid(policy, step),
     };
     let mut readings = source.read(request).await;
     // What a server says may hold anything; it is shown and stored only after this.

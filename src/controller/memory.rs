@@ -50,10 +50,23 @@ pub struct Remembered {
     pub scrape: Option<Duration>,
     /// What was seen before the rollout of a revision.
     pub past: Option<(String, Arc<Past>)>,
+    /// Workloads whose trouble means a shared incident: as last read, with what was seen before the rollout.
+    pub controls: Vec<Control>,
     /// The pods of the last look.
     pub present: Vec<PodLife>,
     /// Pods of the rollout that are gone; their last counts are still in Prometheus.
     pub gone: Vec<PodLife>,
+}
+
+/// A workload whose trouble means a shared incident.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Its name.
+    pub name: String,
+    /// The version that was read, and what was read.
+    pub workload: (Arc<str>, Workload),
+    /// What was seen of it before the rollout.
+    pub past: Option<Arc<Past>>,
 }
 
 /// What was seen before a rollout.

@@ -6,6 +6,7 @@
 pub mod case;
 pub mod class;
 pub mod context;
+pub mod controls;
 pub mod decision;
 pub mod error;
 pub mod judge;

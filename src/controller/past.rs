@@ -46,8 +46,10 @@ pub async fn read(
         let resolution = finest.max(Duration::from_secs(even));
         let readings = reader.stretch(reach, resolution).await?;
         let enough = reader.history(&readings, reach, resolution).signals.iter().all(enough_bad);
+        // Looking further back would read the same again, only coarser.
+        let all = !readings.signals.iter().any(|signal| reaches_back(signal.reading.value(), before, reach));
         found = Some((readings, reach, resolution));
-        if enough {
+        if enough || all {
             break;
         }
     }
@@ -223,6 +225,14 @@ fn counters(measured: &Measured) -> Option<&Counters> {
         Measured::Ratio(found) | Measured::Histogram(found) => Some(found),
         Measured::Gauge(_) => None,
     }
+}
+
+/// Whether counters go back to nearly the beginning of what was asked for.
+fn reaches_back(measured: Option<&Measured>, before: Timestamp, reach: Duration) -> bool {
+    let Some(found) = measured.and_then(counters) else { return false };
+    let first = found.pods.values().filter_map(|pod| pod.times.first()).map(|(at, _)| *at).min();
+    let nearly = before.checked_sub(reach.mul_f64(0.9)).unwrap_or(Timestamp::UNIX_EPOCH);
+    first.is_some_and(|first| first <= nearly)
 }
 
 /// Whether a ratio signal saw enough bad events; of other signals nothing is asked.

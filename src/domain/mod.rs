@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod plan;
 pub mod policy;
 pub mod process;
+pub mod recording;
 pub mod redact;
 pub mod retry;
 pub mod rollout;

@@ -7,6 +7,7 @@
 
 mod api_server;
 mod deployments;
+mod evidence;
 mod faults;
 mod patches;
 mod prometheus;

@@ -136,6 +136,13 @@ impl Prometheus {
         self.locked().pods.insert(pod.to_owned(), pod_now);
     }
 
+    /// The pod is that old, in seconds.
+    pub fn aged(&self, pod: &str, seconds: f64) {
+        if let Some(pod) = self.locked().pods.get_mut(pod) {
+            pod.born = now() - seconds;
+        }
+    }
+
     pub fn died(&self, pod: &str) {
         if let Some(pod) = self.locked().pods.get_mut(pod) {
             pod.died = now();

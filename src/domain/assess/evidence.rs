@@ -33,6 +33,9 @@ pub struct EvidenceState {
     /// The judge's own state, from the moment at which everything was fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Box<State>>,
+    /// The controls, each with its own state.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub controls: BTreeMap<String, State>,
 }
 
 impl EvidenceState {
@@ -85,6 +88,7 @@ pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: 
             }
         }
     }
+    let controls = judge_controls(before, input, view, analysis, &mut state);
     let limits: Vec<Option<u32>> = view.settings.signals.iter().map(|signal| signal.max_ppm).collect();
     let mut judgement = judge::judge(view.settings, &state);
     for (at, signals) in steps {
@@ -96,7 +100,55 @@ pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: 
             break;
         }
     }
-    conclude(before.began, state, &judgement, input, view, &extras)
+    let next = EvidenceState { began: before.began, state: Some(state), controls };
+    conclude(next, &judgement, input, view, &extras)
+}
+
+/// Each control goes through the same process against its own past, by its errors alone.
+fn judge_controls(
+    before: &EvidenceState,
+    input: &AssessInput<'_>,
+    view: RolloutView<'_>,
+    analysis: &Analysis,
+    rollout: &mut State,
+) -> BTreeMap<String, State> {
+    let mut controls = before.controls.clone();
+    let errors = |name: &str| Term::of(name) == Some(Term::Errors);
+    for control in view.controls {
+        let signals: Vec<_> = view.settings.signals.iter().filter(|signal| errors(&signal.name)).cloned().collect();
+        let settings = judge::Settings {
+            baseline: judge::Baseline::History,
+            tells_young: false,
+            signals,
+            ..view.settings.clone()
+        };
+        let state = controls.entry(control.name.to_owned()).or_insert_with(|| {
+            let overlap = judge::Overlap::Never;
+            let design = Design::new(&settings, control.history, overlap, analysis.warmup, view.step);
+            State::new(design, before.began)
+        });
+        let seen = AssessInput { lives: control.lives, readings: control.readings, ..*input };
+        let mut steps: BTreeMap<Timestamp, Vec<Option<Seen>>> = BTreeMap::new();
+        let count = state.signals.len();
+        let readings = control.readings.signals.iter().filter(|reading| errors(&reading.name));
+        for (index, reading) in readings.enumerate().take(count) {
+            let (Some(signal), Some(design)) = (state.signals.get(index), state.design.signals.get(index)) else {
+                continue;
+            };
+            for (at, step) in closed(reading, &seen, state, signal.until, design, &mut Extras::default()) {
+                if let Some(slot) = steps.entry(at).or_insert_with(|| vec![None; count]).get_mut(index) {
+                    *slot = Some(step);
+                }
+            }
+        }
+        for (at, signals) in steps {
+            state.step(control.history, &[], &Observed { at, signals, pods: None, settled: false });
+            if state.ln_e() >= state.design.threshold() {
+                rollout.note_shared_incident(at);
+            }
+        }
+    }
+    controls
 }
 
 /// Nothing can be judged yet.
@@ -255,20 +307,22 @@ fn gauge_steps(
 }
 
 fn conclude(
-    began: Timestamp,
-    state: Box<State>,
+    next: EvidenceState,
     judgement: &Judgement,
     input: &AssessInput<'_>,
     view: RolloutView<'_>,
     extras: &Extras,
 ) -> Assessment {
-    let standing = standing(&state, judgement, input);
+    let Some(state) = next.state.as_deref() else {
+        return waiting(next, input, "nothing was judged".to_owned());
+    };
+    let standing = standing(state, judgement, input);
     let signals = input
         .readings
         .signals
         .iter()
         .enumerate()
-        .map(|(index, reading)| signal(reading, index, &state, judgement))
+        .map(|(index, reading)| signal(reading, index, state, judgement))
         .collect();
     let contributions = judgement
         .signals
@@ -283,11 +337,11 @@ fn conclude(
             "only the comparison with the time before the rollout shows harm, and analysis.historyMayEnforce is false"
                 .to_owned(),
         )),
-        Finding::SharedIncident { over: true } => Some((Reason::SharedIncident, incident_message(&state))),
+        Finding::SharedIncident { over: true } => Some((Reason::SharedIncident, incident_message(state))),
         _ => None,
     };
     let fails = view.settings.signals.iter().zip(&state.design.signals).any(|(asked, design)| {
-        asked.on_no_data == judge::OnNoData::Fail && (design.unseen || !has_steps(&state, &design.name))
+        asked.on_no_data == judge::OnNoData::Fail && (design.unseen || !has_steps(state, &design.name))
     });
     Assessment {
         standing,
@@ -295,7 +349,7 @@ fn conclude(
         confidence: judgement.confidence,
         contributions,
         signals,
-        metrics: metrics(&state, extras),
+        metrics: metrics(state, extras),
         decider: Decider::Evidence,
         harm: match judgement.finding {
             Finding::LimitBroken { .. } => Reason::LimitExceeded,
@@ -306,7 +360,7 @@ fn conclude(
         one_in: one_in(judgement.most),
         reasoning: reasoning(judgement),
         scrape: extras.scrape,
-        state: AssessState::Evidence(EvidenceState { began, state: Some(state) }),
+        state: AssessState::Evidence(next),
     }
 }
 

@@ -94,6 +94,7 @@ fn look(one: &Look<'_>) -> Assessment {
         overlap: Overlap::For(std::time::Duration::from_secs(600)),
         step: std::time::Duration::from_secs(5),
         settled: true,
+        controls: &[],
     };
     let input = AssessInput { now: at(one.now), lives: &lives, readings: &readings, rollout: Some(view) };
     assess(Scorer::Evidence, one.state, &input, &Analysis::default())
@@ -138,6 +139,7 @@ fn without_its_past_nothing_is_judged() {
         overlap: Overlap::Never,
         step: std::time::Duration::from_secs(5),
         settled: false,
+        controls: &[],
     };
     let input = AssessInput { now: at(5), lives: &[], readings: &readings, rollout: Some(view) };
     let found = assess(Scorer::Evidence, &start(), &input, &Analysis::default());

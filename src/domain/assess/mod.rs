@@ -23,7 +23,7 @@ use super::signal::Term;
 
 pub use evidence::EvidenceState;
 pub use quantile::{Quantile, quantile_ms};
-pub use seed::{SeedState, score, share_of_limit};
+pub use seed::{STREAK, SeedState, THRESHOLD, score, share_of_limit};
 
 /// Why there is nothing to read, without anything being broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,7 +172,9 @@ impl AssessState {
     #[must_use]
     pub const fn new(scorer: Scorer, start: Timestamp) -> Self {
         match scorer {
-            Scorer::Evidence => Self::Evidence(EvidenceState { began: start, state: None }),
+            Scorer::Evidence => {
+                Self::Evidence(EvidenceState { began: start, state: None, controls: std::collections::BTreeMap::new() })
+            }
             Scorer::Seed => Self::Seed(SeedState {
                 scored_until: start,
                 low_streak: 0,
@@ -227,6 +229,21 @@ pub struct RolloutView<'a> {
     pub step: std::time::Duration,
     /// Whether every wanted pod carries the new revision, is Ready and out of its warm-up.
     pub settled: bool,
+    /// Workloads whose trouble at the same time means a shared incident.
+    pub controls: &'a [ControlView<'a>],
+}
+
+/// A control: another workload, compared with its own past.
+#[derive(Debug, Clone, Copy)]
+pub struct ControlView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its pods, as those of a new revision.
+    pub lives: &'a [PodLife],
+    /// What was read.
+    pub readings: &'a MetricReadings,
+    /// What was seen before the rollout.
+    pub history: &'a History,
 }
 
 /// What the evaluations so far say.

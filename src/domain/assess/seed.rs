@@ -23,9 +23,9 @@ use crate::domain::rollout::Side;
 use crate::domain::signal::Term;
 
 /// Scores below this are bad.
-pub(super) const THRESHOLD: f64 = 50.0;
+pub const THRESHOLD: f64 = 50.0;
 /// Bad scores running that make harm.
-const STREAK: u8 = 2;
+pub const STREAK: u8 = 2;
 
 /// What the seed formula keeps between evaluations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ const TOO_NOISY: f64 = 3.0;
 const YOUNG: Allowance = Allowance { ratio: 5.0, excess: 0.02 };
 const YOUNG_TOP: f64 = 12.0;
 /// What a level may rise before it counts.
-const LEVEL_RATIO: f64 = 1.5;
+const LEVEL_RATIO: f64 = 1.25;
 /// Bets on the first step of a process.
 const START_MASS_PPM: u32 = PPM / 2;
 
@@ -92,10 +92,28 @@ pub enum KindWord {
     Ratio,
     /// Slow of all.
     Tail,
+    /// Slow of all, beyond a boundary that is not known.
+    Slow,
     /// A level.
     Level,
-    /// A growth.
+    /// A level that must not keep growing.
+    Growth,
+    /// A growth from the start.
     Leak,
+}
+
+impl KindWord {
+    /// Whether it is a value rather than counts.
+    #[must_use]
+    pub const fn is_gauge(self) -> bool {
+        matches!(self, Self::Level | Self::Growth | Self::Leak)
+    }
+
+    /// Whether it is harm only while it would reach its limit soon.
+    #[must_use]
+    pub const fn must_not_fill(self) -> bool {
+        matches!(self, Self::Growth | Self::Leak)
+    }
 }
 
 /// A rollout, fixed.
@@ -192,8 +210,8 @@ impl Design {
 /// Which parts count how much, before the rollout.
 fn strata(settings: &Settings, history: &SignalHistory, overlap: Overlap, long: Duration, kind: Kind) -> Strata {
     let enough = match kind {
-        Kind::Ratio | Kind::Tail => history.is_enough(),
-        Kind::Level | Kind::Leak => history.values.len() >= super::history::LEAST_STEPS,
+        Kind::Ratio | Kind::Tail | Kind::Slow => history.is_enough(),
+        Kind::Level | Kind::Growth | Kind::Leak => history.values.len() >= super::history::LEAST_STEPS,
     };
     let of = |young: u32, grown: u32, history: u32| Strata {
         young: young * 10_000,
@@ -224,7 +242,9 @@ impl SignalDesign {
         let kind = match signal.kind {
             Kind::Ratio => KindWord::Ratio,
             Kind::Tail => KindWord::Tail,
+            Kind::Slow => KindWord::Slow,
             Kind::Level => KindWord::Level,
+            Kind::Growth => KindWord::Growth,
             Kind::Leak => KindWord::Leak,
         };
         let mut design = Self {
@@ -243,7 +263,7 @@ impl SignalDesign {
             unseen: !history.has_data(),
         };
         match signal.kind {
-            Kind::Ratio => design.measure_counts(history, &[0]),
+            Kind::Ratio | Kind::Slow => design.measure_counts(history, &[0]),
             Kind::Tail => {
                 let older = history.older();
                 let tails: Vec<Counts> = (0..history.bounds.len())
@@ -256,7 +276,7 @@ impl SignalDesign {
                     .collect();
                 design.measure_counts(history, &chosen);
             }
-            Kind::Level => design.measure_level(history),
+            Kind::Level | Kind::Growth => design.measure_level(history),
             Kind::Leak => design.measure_growth(history),
         }
         design
@@ -280,7 +300,12 @@ impl SignalDesign {
             let count = u64::try_from(pods.len().max(1)).unwrap_or(1);
             ratio[0] = ratio[0].max(widened(base, Some(spread_between_pods(&pods, between)), Some((count, count))));
             let all = SignalHistory::column(&history.steps, *test);
-            ratio[1] = ratio[1].max(widened(base, spread_over_time(&all, over_time), None));
+            let over_blocks = spread_over_time(&all, over_time);
+            ratio[1] = ratio[1].max(widened(base, over_blocks, None));
+            if let (true, Some(spread)) = (history.pods.len() < 2, over_blocks) {
+                // Pods that were not told apart: half of what lasts is taken for theirs, the rest for everybody's.
+                ratio[0] = ratio[0].max(widened(base, Some(spread / 2.0), Some((1, 1))));
+            }
         }
         self.phi = phi.map(ppm_up);
         self.ratio = ratio.map(ppm_up);
@@ -294,7 +319,7 @@ impl SignalDesign {
             Some(scatter) => (
                 // Two series that scatter alike side by side; one against the mean of its own past.
                 [scatter.within * std::f64::consts::SQRT_2, scatter.within * std::f64::consts::SQRT_2],
-                [LEVEL_RATIO, scatter.widened(allowed, logs.len()).exp()],
+                [scatter.widened_beside(allowed).exp(), scatter.widened(allowed, logs.len()).exp()],
             ),
             None => ([0.25; 2], [2.0; 2]),
         };
@@ -353,6 +378,12 @@ impl SignalDesign {
             KindWord::Ratio => Allowance { ratio: 1.25, excess: 0.001 },
             _ => Allowance { ratio: 1.5, excess: 0.01 },
         }
+    }
+
+    /// Three standard deviations of a single value, as a factor.
+    pub(super) fn noise(&self) -> f64 {
+        let sigma = self.sigma.map_or(0.0, |sigma| share(sigma[0]));
+        (3.0 * sigma / std::f64::consts::SQRT_2).exp()
     }
 
     const fn bound(&self) -> Allowance {

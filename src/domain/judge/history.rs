@@ -32,6 +32,8 @@ pub struct SignalHistory {
     pub start_growth: Vec<f64>,
     /// Whether it reaches back further than half an hour; then its older half is for measuring scatter.
     pub long: bool,
+    /// How many times longer a step of the history is than one of the rollout, where a recording has both.
+    pub longer: Option<f64>,
     /// Nobody looked before the rollout, and the signal is believed to have been there: a recording without history.
     pub assumed: bool,
 }

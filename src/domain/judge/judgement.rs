@@ -120,7 +120,7 @@ pub fn judge(settings: &Settings, state: &State) -> Judgement {
     let finding = finding(settings, state, ln_e, requests.unwrap_or(0) > 0 || measured, compared);
     let enough = requests.unwrap_or(0) >= settings.min_requests || measured;
     let leaks = state.signals.iter().zip(&state.design.signals).any(|(signal, design)| {
-        design.kind == KindWord::Leak && design.weight == 0 && signal.steps >= 20 && signal.fills_up(design)
+        design.kind.must_not_fill() && design.weight == 0 && signal.steps >= 20 && signal.fills_up(design)
     });
     let leak = if leaks { LEAK_POINTS } else { 0.0 };
     let value = match finding {

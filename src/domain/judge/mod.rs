@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use super::process::Counts;
 use super::signal::Term;
 
-pub use design::{Design, Overlap, SignalDesign, Strata};
+pub use design::{Design, KindWord, Overlap, SignalDesign, Strata};
 pub use history::{History, MAX_HISTORY_STEPS, Row, SignalHistory};
 pub use judgement::{Finding, Judgement, SignalJudgement, judge};
 pub use state::{Cell, SignalState, State};
@@ -53,9 +53,14 @@ pub enum Kind {
     Ratio,
     /// Slow requests of all requests, beyond some of a histogram's boundaries.
     Tail,
+    /// Slow requests of all requests, beyond one boundary that nobody knows: a recording that counts them only.
+    Slow,
     /// A level that goes up and down; its ratio is compared.
     Level,
-    /// A value that must not keep growing.
+    /// A level that may be higher, but must not keep growing towards its limit: memory of pods that count as grown-up,
+    /// compared with that of old pods.
+    Growth,
+    /// A value that must not grow faster than at the previous revision's own start.
     Leak,
 }
 

@@ -143,6 +143,13 @@ impl State {
         }
     }
 
+    /// A control suffers at this moment: unless old pods beside say otherwise, it is not the release.
+    pub fn note_shared_incident(&mut self, at: Timestamp) {
+        if self.ln_e_concurrent() < self.design.threshold() {
+            self.incident = Some((self.incident.map_or(at, |(since, _)| since), at));
+        }
+    }
+
     /// ln E of all signals.
     #[must_use]
     pub fn ln_e(&self) -> f64 {
@@ -205,7 +212,7 @@ impl State {
         let mut any = false;
         let least = self.design.steps.div_ceil(3);
         for (signal, design) in self.signals.iter().zip(&self.design.signals) {
-            if !design.critical || matches!(design.kind, KindWord::Level | KindWord::Leak) {
+            if !design.critical || design.kind.is_gauge() {
                 continue;
             }
             any = true;
@@ -352,7 +359,8 @@ impl SignalState {
             (_, 0) if observed.settled || observed.pods.is_none() => {
                 let steps = to_f64(u64::try_from(history.steps.len().max(1)).unwrap_or(1));
                 let all: Counts = SignalHistory::column(&history.steps, 0).into_iter().sum();
-                if history.is_enough() && stride > 0 { to_f64(all.total) / steps } else { 0.0 }
+                let a_step = to_f64(all.total) / steps / history.longer.unwrap_or(1.0);
+                if history.is_enough() && stride > 0 { a_step } else { 0.0 }
             }
             _ => 0.0,
         };
@@ -382,17 +390,20 @@ impl SignalState {
         }
         let ln_e = ln_sum(&values);
         // A growth that would take longer than that to matter is not harm.
-        if design.kind == KindWord::Leak && !self.fills_up(design) { ln_e.min(0.0) } else { ln_e }
+        if design.kind.must_not_fill() && !self.fills_up(design) { ln_e.min(0.0) } else { ln_e }
     }
 
     /// Whether the growth so far would reach the limit within six hours.
     #[must_use]
     pub fn fills_up(&self, design: &SignalDesign) -> bool {
-        let (Some((start, first)), Some((last, _))) = (self.first, self.values) else { return false };
+        let (Some((start, first)), Some((last, compared))) = (self.first, self.values) else { return false };
         let seconds = self.until.duration_since(start).as_secs_f64();
-        // Without a known limit, twice what it began with.
-        let limit = design.limit.map_or(2.0 * first, f64::from);
-        seconds > 0.0 && last > first && (limit - last) * seconds < PROJECTION_SECONDS * (last - first)
+        // Without a known limit, twice what it began with, or twice what the old revision needs if that is more.
+        let base = if design.kind == KindWord::Growth { first.max(compared) } else { first };
+        let limit = design.limit.map_or(2.0 * base, f64::from);
+        // What a level scatters by is no growth.
+        let noise = if design.kind == KindWord::Growth { design.noise() } else { 1.0 };
+        seconds > 0.0 && last > first * noise && (limit - last) * seconds < PROJECTION_SECONDS * (last - first)
     }
 
     /// ln E of health: the least of all boundaries; against old pods and history weighted as the evidence of harm.

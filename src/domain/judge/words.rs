@@ -63,6 +63,7 @@ pub(super) fn boundary(design: &SignalDesign, test: usize) -> String {
 pub(super) fn subject(design: &SignalDesign, test: usize) -> String {
     match (design.kind, Term::of(&design.name)) {
         (KindWord::Tail, _) => format!("share of requests slower than {}", boundary(design, test)),
+        (KindWord::Slow, _) => "share of slow requests".to_owned(),
         (KindWord::Ratio, Some(Term::Errors)) => "error rate".to_owned(),
         _ => design.name.clone(),
     }
@@ -72,7 +73,7 @@ pub(super) fn subject(design: &SignalDesign, test: usize) -> String {
 pub(super) fn sentence(signal: &SignalState, design: &SignalDesign) -> String {
     if let Some((new, old)) = signal.values {
         let against = if old.is_finite() { format!(" against {old:.1}") } else { String::new() };
-        let growth = if design.kind == KindWord::Leak && signal.fills_up(design) {
+        let growth = if design.kind.must_not_fill() && signal.fills_up(design) {
             ", growing towards its limit within 6 hours"
         } else {
             ""
@@ -100,7 +101,7 @@ pub(super) fn sentence(signal: &SignalState, design: &SignalDesign) -> String {
 /// The smallest rise that would have been noticed by now, as a multiple of the old share.
 pub(super) fn excluded(signal: &SignalState, design: &SignalDesign) -> Option<f64> {
     const RISES: [f64; 10] = [1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 20.0, 50.0];
-    let cell = signal.cells.first().filter(|_| design.kind == KindWord::Ratio || design.kind == KindWord::Tail)?;
+    let cell = signal.cells.first().filter(|_| !design.kind.is_gauge())?;
     let (_, old) = compared(cell, design);
     let history = old == cell.paired && cell.paired.total > 0 && cell.paired != cell.old;
     RISES.into_iter().find(|rise| {
@@ -115,10 +116,11 @@ pub(super) fn excluded(signal: &SignalState, design: &SignalDesign) -> Option<f6
 pub(super) fn allowance(design: &SignalDesign, against_history: bool) -> String {
     let ratio = design.ratio.get(usize::from(against_history)).map_or(1.0, |ratio| share(*ratio));
     match design.kind {
-        KindWord::Ratio | KindWord::Tail => {
+        KindWord::Ratio | KindWord::Tail | KindWord::Slow => {
             format!("{ratio:.2} times the old share plus {} %", percent(design.allowance().excess))
         }
         KindWord::Level => format!("{ratio:.2} times the old value"),
+        KindWord::Growth => format!("{ratio:.2} times the old value unless it keeps growing"),
         KindWord::Leak => "the growth of the previous revision at the same age".to_owned(),
     }
 }

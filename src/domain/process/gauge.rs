@@ -68,6 +68,13 @@ impl Scatter {
         Some(Self { within: long_run.sqrt(), between: (between - long_run / block).max(0.0).sqrt() })
     }
 
+    /// The allowed rise against another series at the same time, which shares some of the lasting changes: half, as long
+    /// as nobody knows.
+    #[must_use]
+    pub fn widened_beside(&self, allowed: f64) -> f64 {
+        if self.between > 0.0 { allowed.max(MARGIN.ln() + Z99 * self.between) } else { allowed }
+    }
+
     /// The allowed rise, widened by lasting changes; doubled doubt where there were too few blocks to know.
     #[must_use]
     pub fn widened(&self, allowed: f64, values: usize) -> f64 {
