@@ -16,7 +16,7 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: testbed images ## Run the main job on a real cluster: good and bad releases, the undo, the decision (KEEP=1 leaves it up)
@@ -68,11 +68,15 @@ e2e: testbed images ## Tests on the real cluster
 	@cargo test --locked -p testbed --test '*'
 
 .PHONY: bench
-bench: testbed images ## Print the bench tables and write target/bench/*.json
+bench: testbed images bench-evidence ## Print the bench tables and write target/bench/*.json
 	@# What is measured is the operator's release binary, which `testbed images` built; the benches only drive it.
 	@cargo build --locked --quiet --bench tick --bench watch
 	@$(TESTBED) run --no-images -- cargo bench --locked --quiet --profile dev --bench watch
 	@$(TESTBED) run --scrape-interval 5s -- cargo bench --locked --quiet --profile dev --bench tick
+
+.PHONY: bench-evidence
+bench-evidence: ## Simulate releases, compare the rules, rewrite the tables and plots of docs/evidence.md
+	@cargo bench --locked --quiet --bench evidence
 
 .PHONY: crds
 crds: ## Write crds/ from the types
