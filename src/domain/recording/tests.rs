@@ -339,14 +339,14 @@ fn the_formula_rolls_back_after_two_low_scores_and_passes_only_with_all_terms() 
 #[test]
 fn one_signal_without_history_gives_the_numbers_of_the_reference() {
     for (steps, wanted) in [
-        (vec![(38, 750, 8, 750), (41, 760, 7, 742)], vec![2.250780851938, 5.625893997045]),
+        (vec![(38, 750, 8, 750), (41, 760, 7, 742)], vec![2.250_780_851_938, 5.625_893_997_045]),
         (
             vec![(7, 750, 8, 750), (9, 760, 7, 742), (6, 748, 9, 755)],
-            vec![-0.620526777200, -0.648330752542, -0.685607953620],
+            vec![-0.620_526_777_200, -0.648_330_752_542, -0.685_607_953_620],
         ),
         (
             vec![(1, 3, 0, 3), (0, 2, 0, 4), (1, 3, 0, 3), (1, 4, 0, 2)],
-            vec![0.247160328827, 0.245806808593, 0.555416371691, 0.762118333259],
+            vec![0.247_160_328_827, 0.245_806_808_593, 0.555_416_371_691, 0.762_118_333_259],
         ),
     ] {
         let lines = steps.iter().zip(1..).map(|((a, b, c, d), step)| errors(15 * step, (*a, *b), (*c, *d)));
@@ -452,13 +452,14 @@ proptest! {
                 pods,
                 settled,
             };
-            live.step(&history, &[None; 4], &observed);
-            if suffers == Some(index) {
-                live.note_shared_incident(at);
+            let noted: Vec<Timestamp> = if suffers == Some(index) { vec![began, at] } else { Vec::new() };
+            for moment in &noted {
+                live.note_shared_incident(*moment);
             }
+            live.step(&history, &[None; 4], &observed);
             let judged = crate::domain::judge::judge(&settings, &live);
             wanted.push((live.ln_e().to_bits(), judged.reasoning.clone(), super::replay::word(&judged.finding)));
-            let line = write_step(&design, began, &observed, suffers == Some(index));
+            let line = write_step_beside(&design, began, &observed, &noted);
             found.extend(replay.line(u64::try_from(index).unwrap() + 2, &line).unwrap());
             if matches!(judged.finding, crate::domain::judge::Finding::Harm { .. }) || at.duration_since(began).as_secs_f64() > 1234.5 {
                 break;
