@@ -210,6 +210,8 @@ impl Design {
 /// Which parts count how much, before the rollout.
 fn strata(settings: &Settings, history: &SignalHistory, overlap: Overlap, long: Duration, kind: Kind) -> Strata {
     let enough = match kind {
+        // Young pods have the previous revision's own start to be compared with, however short the rest is.
+        Kind::Ratio if settings.tells_young && history.has_start() => true,
         Kind::Ratio | Kind::Tail | Kind::Slow => history.is_enough(),
         Kind::Level | Kind::Growth | Kind::Leak => history.values.len() >= super::history::LEAST_STEPS,
     };

@@ -51,6 +51,11 @@ impl SignalHistory {
         self.steps.len() >= LEAST_STEPS
     }
 
+    /// Whether the previous revision's own start was recorded, which young pods can be compared with.
+    pub(super) fn has_start(&self) -> bool {
+        SignalHistory::column(&self.start, 0).into_iter().map(|counts| counts.total).sum::<u64>() >= LEAST_START
+    }
+
     /// The column of one test.
     pub(super) fn column(rows: &[Row], test: usize) -> Vec<Counts> {
         rows.iter().map(|row| row.get(test).copied().unwrap_or_default()).collect()

@@ -268,18 +268,19 @@ impl SignalState {
             }
             let t = cell.history.steps + 1;
             let paired = sides.history.or_else(|| history.paired(test?, t, design.steps));
-            let Some(paired) = paired else { continue };
             // Both strata would share one baseline, which a product may not: the larger one bets.
             let (small, large) = (sides.young.unwrap_or_default(), sides.grown.unwrap_or_default());
             if large.total >= small.total && sides.grown.is_some() {
+                let Some(paired) = paired else { continue };
                 cell.paired = cell.paired.plus(paired);
                 cell.history.step(onset, past.cap(), &past.increments(large, paired));
                 cell.safety_history.step(safety_past.cap(), &safety_past.increments(large, paired));
             } else if sides.young.is_some() {
                 let start = test.and_then(|test| history.started(test, t));
-                let add = match start {
-                    Some(start) => past.increments(small, start),
-                    None => young_past.increments(small, paired),
+                let add = match (start, paired) {
+                    (Some(start), _) => past.increments(small, start),
+                    (None, Some(paired)) => young_past.increments(small, paired),
+                    (None, None) => continue,
                 };
                 cell.history.step(onset, past.cap(), &add);
             }
