@@ -335,7 +335,8 @@ impl SignalDesign {
                 [scatter.within * std::f64::consts::SQRT_2, scatter.within * scatter.against_past()],
                 [scatter.widened_beside(allowed).exp(), scatter.widened(allowed).exp()],
             ),
-            None => ([0.25; 2], [2.0; 2]),
+            // Side by side most of what is not known happens to both.
+            None => ([0.25; 2], [1.5, 2.0]),
         };
         // Below one percent a difference is rounding, not scatter.
         self.sigma = Some(sigma.map(|sigma| ppm_up(sigma.max(0.01))));

@@ -17,7 +17,7 @@ const BLOCK: usize = 10;
 /// One-sided 99 %.
 const Z99: f64 = 2.33;
 /// One-sided 99 % of Student's t for 1 to 10 degrees of freedom.
-const T99: [f64; 10] = [31.82, 6.96, 4.54, 3.75, 3.36, 3.14, 3.0, 2.9, 2.82, 2.76];
+const T99: [f64; 10] = [31.82, 6.96, 4.54, 3.75, 3.36, 3.143, 3.0, 2.9, 2.82, 2.76];
 /// A safety factor on the spread that was seen.
 const MARGIN: f64 = 1.1;
 

@@ -22,8 +22,8 @@ pub(super) struct Line {
     pub(super) signals: Vec<Option<Reading>>,
     pub(super) pods: Option<(u64, u64)>,
     pub(super) settled: Option<bool>,
-    /// A workload that was named as a control suffers at this moment.
-    pub(super) control_suffers: bool,
+    /// When a workload that was named as a control was worse than its own past, noted before this step.
+    pub(super) suffered: Vec<f64>,
 }
 
 /// What one signal showed.
@@ -62,7 +62,7 @@ impl Line {
     pub(super) fn read(json: &Json<'_>, path: &Path<'_>, which: Which, names: &[String]) -> Result<Self, Wrong> {
         let known: &[&str] = match which {
             Which::History => &["t", "signals"],
-            Which::Step => &["t", "signals", "pods", "settled", "controlSuffers"],
+            Which::Step => &["t", "signals", "pods", "settled", "controlSuffered"],
         };
         let fields = json.fields(path, known)?;
         let Some(t) = fields.get("t") else {
@@ -95,9 +95,16 @@ impl Line {
         }
         let pods = fields.get("pods").map(|json| read_pods(json, &path.field("pods"))).transpose()?;
         let settled = fields.get("settled").map(|json| json.bool(&path.field("settled"))).transpose()?;
-        let suffers = fields.get("controlSuffers").map(|json| json.bool(&path.field("controlSuffers"))).transpose()?;
-        Ok(Self { t, signals, pods, settled, control_suffers: suffers.unwrap_or(false) })
+        let suffered = match fields.get("controlSuffered") {
+            Some(moments) => read_moments(moments, &path.field("controlSuffered"))?,
+            None => Vec::new(),
+        };
+        Ok(Self { t, signals, pods, settled, suffered })
     }
+}
+
+fn read_moments(json: &Json<'_>, path: &Path<'_>) -> Result<Vec<f64>, Wrong> {
+    json.list(path)?.iter().enumerate().map(|(index, moment)| moment.number(&path.index(index))).collect()
 }
 
 fn read_pods(json: &Json<'_>, path: &Path<'_>) -> Result<(u64, u64), Wrong> {

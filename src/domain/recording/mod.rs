@@ -20,7 +20,7 @@ use std::fmt;
 pub use conclude::Conclusion;
 pub use header::Header;
 pub use replay::{Replay, StepReport, StepSignal};
-pub use write::{write_header, write_step};
+pub use write::{write_header, write_step, write_step_beside};
 
 /// The format, as the header names it.
 pub const SCHEMA: &str = "deploymentguard.dev/replay/v1";

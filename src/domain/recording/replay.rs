@@ -246,10 +246,10 @@ impl Judging {
         }
         self.refit(header, line);
         let observed = self.observed(line);
-        self.state.step(&self.history, &self.limits, &observed);
-        if line.control_suffers {
-            self.state.note_shared_incident(observed.at);
+        for moment in &line.suffered {
+            self.state.note_shared_incident(self.at(*moment));
         }
+        self.state.step(&self.history, &self.limits, &observed);
         let judged = judge(&self.settings, &self.state);
         if self.state.certified.is_some() {
             self.certified = self.certified.or(Some(step));
@@ -305,14 +305,18 @@ impl Judging {
         }
     }
 
+    fn at(&self, t: f64) -> Timestamp {
+        let after = SignedDuration::try_from_secs_f64(t - self.origin).unwrap_or(SignedDuration::ZERO);
+        self.state.began.checked_add(after).unwrap_or(self.state.last)
+    }
+
     fn observed(&self, line: &Line) -> Observed {
-        let after = SignedDuration::try_from_secs_f64(line.t - self.origin).unwrap_or(SignedDuration::ZERO);
         let signals = line.signals.iter().enumerate().map(|(index, reading)| {
             let boundaries = self.state.design.signals.get(index).map(|design| design.boundaries.as_slice());
             Some(seen(reading.as_ref()?, boundaries.unwrap_or_default(), self.settings.signals.get(index)?.kind))
         });
         Observed {
-            at: self.state.began.checked_add(after).unwrap_or(self.state.last),
+            at: self.at(line.t),
             signals: signals.collect(),
             pods: line.pods,
             settled: line.settled.unwrap_or_else(|| !has_young(line)),

@@ -454,13 +454,14 @@ proptest! {
                 pods,
                 settled,
             };
-            live.step(&history, &[None; 4], &observed);
-            if suffers == Some(index) {
-                live.note_shared_incident(at);
+            let noted: Vec<Timestamp> = if suffers == Some(index) { vec![began, at] } else { Vec::new() };
+            for moment in &noted {
+                live.note_shared_incident(*moment);
             }
+            live.step(&history, &[None; 4], &observed);
             let judged = crate::domain::judge::judge(&settings, &live);
             wanted.push((live.ln_e().to_bits(), judged.reasoning.clone(), super::replay::word(&judged.finding)));
-            let line = write_step(&design, began, &observed, suffers == Some(index));
+            let line = write_step_beside(&design, began, &observed, &noted);
             found.extend(replay.line(u64::try_from(index).unwrap() + 2, &line).unwrap());
             if matches!(judged.finding, crate::domain::judge::Finding::Harm { .. }) || at.duration_since(began).as_secs_f64() > 1234.5 {
                 break;

@@ -66,9 +66,16 @@ pub fn write_header(
     header.to_string()
 }
 
-/// The line of one closed step. `control_suffers`: at this moment a control is worse than its own past.
+/// The line of one closed step.
 #[must_use]
-pub fn write_step(design: &Design, began: Timestamp, observed: &Observed, control_suffers: bool) -> String {
+pub fn write_step(design: &Design, began: Timestamp, observed: &Observed) -> String {
+    write_step_beside(design, began, observed, &[])
+}
+
+/// As [`write_step`], with the moments at which a control was worse than its own past, noted before this step was judged.
+#[must_use]
+pub fn write_step_beside(design: &Design, began: Timestamp, observed: &Observed, suffered: &[Timestamp]) -> String {
+    let seconds = |at: Timestamp| at.duration_since(began).as_secs_f64();
     let mut signals = Map::new();
     for (design, seen) in design.signals.iter().zip(&observed.signals) {
         if let Some(seen) = seen {
@@ -76,12 +83,13 @@ pub fn write_step(design: &Design, began: Timestamp, observed: &Observed, contro
         }
     }
     let mut line = json!({
-        "t": observed.at.duration_since(began).as_secs_f64(),
+        "t": seconds(observed.at),
         "signals": signals,
         "settled": observed.settled,
     });
-    if let (true, Some(line)) = (control_suffers, line.as_object_mut()) {
-        line.insert("controlSuffers".to_owned(), json!(true));
+    if let (false, Some(line)) = (suffered.is_empty(), line.as_object_mut()) {
+        let moments: Vec<f64> = suffered.iter().copied().map(seconds).collect();
+        line.insert("controlSuffered".to_owned(), json!(moments));
     }
     if let (Some((new, old)), Some(line)) = (observed.pods, line.as_object_mut()) {
         line.insert("pods".to_owned(), json!({ "new": new, "old": old }));
