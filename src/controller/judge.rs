@@ -263,7 +263,10 @@ fn keep_recording(
     let lines: Vec<String> = assessment
         .steps
         .iter()
-        .map(|(step, suffers)| recording::write_step(&state.design, *began, step, *suffers))
+        .map(|(step, suffers)| {
+            let suffered = if *suffers { vec![step.at] } else { Vec::new() };
+            recording::write_step_beside(&state.design, *began, step, &suffered)
+        })
         .collect();
     let none = History::default();
     let header = || {

@@ -94,10 +94,10 @@ pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: 
     let mut judgement = judge::judge(view.settings, &state);
     for (at, signals) in steps {
         let observed = Observed { at, signals, pods: extras.pods.get(&at).copied(), settled: view.settled };
-        state.step(history, &limits, &observed);
         if suffers {
             state.note_shared_incident(at);
         }
+        state.step(history, &limits, &observed);
         extras.steps.push((observed, suffers));
         judgement = judge::judge(view.settings, &state);
         // The first crossing decides; what comes after it is another question.
