@@ -129,6 +129,9 @@ pub struct DecisionRecord {
     #[schemars(length(max = 16))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub contributions: Vec<ContributionStatus>,
+    /// The chance of what was seen without a regression, at its smallest: 1 in N.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_in: Option<String>,
     /// The rule that kept the decision from being carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clamped_by: Option<String>,

@@ -193,6 +193,12 @@ impl<'a> Case<'a> {
         self.remembered.gone.extend(forgotten.iter().take(MOST_GONE).cloned());
     }
 
+    /// ln E of the last evaluation, to the bit.
+    #[must_use]
+    pub fn ln_e(&self) -> Option<f64> {
+        self.remembered.evaluated.as_ref().and_then(|(_, assessment)| assessment.ln_e)
+    }
+
     /// The name under which a rollout is recorded.
     #[must_use]
     pub fn rollout(&self, revision: &RevisionHash) -> String {

@@ -74,6 +74,7 @@ pub fn record(
                 points_hundredths: contribution.points_hundredths(),
             })
             .collect(),
+        one_in: judged.one_in.clone(),
         clamped_by: clamp.map(|clamp| clamp.rule.to_owned()),
         from_revision: current.revision.to_string(),
         to_revision: current.baseline.as_ref().map(ToString::to_string),
@@ -152,6 +153,8 @@ fn sample(case: &Case<'_>, record: &DecisionRecord) -> Sample {
         "reasoning": record.reasoning,
         "fromRevision": record.from_revision,
         "toRevision": record.to_revision,
+        "oneIn": record.one_in,
+        "lnE": case.ln_e(),
         "recording": recording(case, record),
     });
     Sample {

@@ -6,8 +6,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::design::{Design, KindWord, SignalDesign};
+use super::history::LEAST_STEPS;
 use super::{History, Observed, Seen, Sides, SignalHistory};
-use crate::domain::evidence::number::to_f64;
+use crate::domain::evidence::number::{to_count, to_f64};
 use crate::domain::process::{Counts, HARM_RATIOS, Harm, Safety, ln_sum};
 
 /// Steps after which an incident that is not seen any more is over.
@@ -366,8 +367,14 @@ impl SignalState {
         let predicted = match (observed.pods, old) {
             (Some((new, pods)), old) if old > 0 && pods > 0 => to_f64(old) * to_f64(new) / to_f64(pods),
             (_, 0) if observed.settled || observed.pods.is_none() => {
-                let steps = to_f64(u64::try_from(history.steps.len().max(1)).unwrap_or(1));
-                let all: Counts = SignalHistory::column(&history.steps, 0).into_iter().sum();
+                // The latest stretch as long as the window: nights are quieter than days.
+                let length = history.longer.unwrap_or(1.0).max(1.0);
+                let wanted =
+                    to_count((f64::from(stride) / length).ceil()).and_then(|steps| usize::try_from(steps).ok());
+                let latest = history.steps.len().saturating_sub(wanted.unwrap_or(usize::MAX).max(LEAST_STEPS));
+                let latest = history.steps.get(latest..).unwrap_or_default();
+                let steps = to_f64(u64::try_from(latest.len().max(1)).unwrap_or(1));
+                let all: Counts = SignalHistory::column(latest, 0).into_iter().sum();
                 let a_step = to_f64(all.total) / steps / history.longer.unwrap_or(1.0);
                 if history.is_enough() && stride > 0 { a_step } else { 0.0 }
             }
