@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::api::status::DeploymentGuardStatus;
+use crate::api::status::{AnalysisStatus, DeploymentGuardStatus};
 use crate::domain::managers;
 use crate::domain::retry::Retry;
 
@@ -71,9 +71,12 @@ pub fn worth_writing(
 
 /// What must be written at once: all but what merely moves while an analysis goes on.
 fn lasting(status: &DeploymentGuardStatus) -> DeploymentGuardStatus {
+    // Evidence that grows tenfold is news.
+    let magnitude = |analysis: &AnalysisStatus| analysis.one_in.as_ref().map(|text| text.len().to_string());
+    let analysis = status.analysis.as_ref().and_then(magnitude);
     let mut lasting = DeploymentGuardStatus {
         signals: Vec::new(),
-        analysis: None,
+        analysis: analysis.map(|one_in| AnalysisStatus { one_in: Some(one_in), ..AnalysisStatus::default() }),
         health_score: None,
         next_evaluation: None,
         ..status.clone()

@@ -1,6 +1,9 @@
 //! The operator of this checkout, installed as a user installs it. Input: the files of a release. Output: a ready
 //! operator.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
 use crate::cluster::{Cluster, Error};
 use crate::images::OPERATOR_IMAGE;
 
@@ -19,16 +22,52 @@ pub fn manifests() -> String {
     include_str!("../../manifests/install.yaml").replace("image: deployment-guard:0.1.0", &image)
 }
 
+/// The same, with recordings of every analysed rollout in a directory of the node.
+#[must_use]
+pub fn manifests_recording(directory: &Path) -> String {
+    let volume = format!(
+        "      volumes:\n        - name: recordings\n          hostPath: {{path: {}}}\n      containers:\n        - name: operator",
+        directory.display()
+    );
+    let mount = "          args: [run, --record, /recordings]\n          volumeMounts:\n            - {name: recordings, \
+                 mountPath: /recordings}\n";
+    manifests()
+        .replace("      containers:\n        - name: operator", &volume)
+        .replace("          args: [run]\n", mount)
+}
+
+/// Where the operator of a cluster records, if it was installed that way: a directory that it may write to.
+///
+/// # Errors
+/// When it cannot be made, or when this is not run inside a testbed.
+pub fn recordings() -> std::io::Result<PathBuf> {
+    let inside = std::env::var_os("TESTBED_DIR");
+    let inside = inside.ok_or_else(|| std::io::Error::other("not inside a testbed"))?;
+    let directory = PathBuf::from(inside).join("recordings");
+    std::fs::create_dir_all(&directory)?;
+    // The operator is nobody in particular.
+    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777))?;
+    Ok(directory)
+}
+
 /// Installs the definitions and the operator, and waits until it is ready. The class is another matter.
 ///
 /// # Errors
 /// When the API server refuses something, or the operator is not ready within a minute.
 pub async fn install(cluster: &Cluster) -> Result<(), Error> {
+    apply(cluster, &manifests()).await
+}
+
+/// The same with these manifests in place of the plain ones.
+///
+/// # Errors
+/// As [`install`].
+pub async fn apply(cluster: &Cluster, manifests: &str) -> Result<(), Error> {
     let server_side = ["apply", "--server-side", "-f", "-"];
     for definition in CRDS {
         cluster.kubectl_with(&server_side, definition).await?;
     }
-    cluster.kubectl_with(&server_side, &manifests()).await?;
+    cluster.kubectl_with(&server_side, manifests).await?;
     let ready = ["-n", "deployment-guard", "rollout", "status", "deployment/deployment-guard", "--timeout=60s"];
     cluster.kubectl(&ready).await.map(|_| ())
 }

@@ -6,6 +6,7 @@
 
 mod api;
 mod cluster_faults;
+mod evidence;
 mod operator_faults;
 mod ownership;
 mod releases;
@@ -43,6 +44,7 @@ async fn main() -> ExitCode {
 /// Tests that leave the cluster alone, the long ones first.
 fn together() -> Vec<runner::Case> {
     cases![
+        evidence::evidence_undoes_a_bad_release_and_its_recording_replays_to_the_same_bits,
         undo::a_release_with_40_percent_errors_is_undone_once_and_verified,
         undo::a_fix_pushed_while_the_bad_release_is_judged_is_not_undone,
         releases::a_good_release_passes_and_leaves_a_sample_that_goes_with_the_guard,
@@ -69,6 +71,7 @@ fn in_turn() -> Vec<runner::Case> {
     cases![
         operator_faults::an_operator_killed_again_and_again_undoes_a_bad_release_exactly_once,
         operator_faults::an_intent_left_by_a_dead_operator_is_finished_once_or_found_done,
+        evidence::an_operator_killed_in_the_analysis_decides_as_one_that_was_not,
         cluster_faults::without_prometheus_a_good_release_is_neither_undone_nor_called_healthy,
         cluster_faults::a_restart_of_the_api_server_loses_no_verdict_and_causes_no_undo,
     ]

@@ -9,7 +9,8 @@ use testbed::cluster::wait_for;
 use crate::scene::{Guard, LAST_ROLLBACK, Scene};
 use crate::world;
 
-async fn kill(scene: &Scene) -> Result<()> {
+/// The operator dies at once.
+pub async fn kill(scene: &Scene) -> Result<()> {
     let pods = [
         "-n",
         world::NAMESPACE,

@@ -4,16 +4,10 @@
 
 use anyhow::{Context, Result};
 use testbed::cluster::Cluster;
-use testbed::images::OPERATOR_IMAGE;
+use testbed::operator;
 
 use crate::scene::Scene;
 
-const INSTALL: &str = include_str!("../../manifests/install.yaml");
-const CLASS: &str = include_str!("../../manifests/examples/class.yaml");
-const CRDS: [&str; 2] = [
-    include_str!("../../crds/deploymentguards.deploymentguard.dev.yaml"),
-    include_str!("../../crds/guardclasses.deploymentguard.dev.yaml"),
-];
 /// Where the operator runs.
 pub const NAMESPACE: &str = "deployment-guard";
 /// The operator's Deployment.
@@ -21,16 +15,9 @@ pub const OPERATOR: &str = "deployment/deployment-guard";
 
 /// Installs everything and waits until the operator is ready.
 pub async fn install(cluster: &Cluster) -> Result<()> {
-    let server_side = ["apply", "--server-side", "-f", "-"];
-    for definition in CRDS {
-        cluster.kubectl_with(&server_side, definition).await?;
-    }
-    // The only difference to a user's installation: the image comes from this checkout, not from a registry.
-    let local = format!("image: {OPERATOR_IMAGE}\n          imagePullPolicy: Never");
-    let install = INSTALL.replace("image: deployment-guard:0.1.0", &local);
-    cluster.kubectl_with(&server_side, &install).await?;
+    operator::apply(cluster, &operator::manifests_recording(&operator::recordings()?)).await?;
     operator_ready(cluster).await?;
-    cluster.apply(CLASS).await.context("the default class")
+    cluster.apply(operator::CLASS).await.context("the default class")
 }
 
 /// Waits until the operator that is wanted now is ready.

@@ -47,7 +47,12 @@ impl Guard {
         let number = |field: &str| decision[field].as_i64().map_or("none".into(), |value| value.to_string());
         let mut lines = vec![
             format!("{} by {} at {}", text("decision"), text("decider"), text("time")),
-            format!("health score {} of 100, confidence {} %", number("healthScore"), number("confidence")),
+            format!(
+                "health score {} of 100, confidence {} %, chance of this without a regression at most {}",
+                number("healthScore"),
+                number("confidence"),
+                decision["oneIn"].as_str().unwrap_or("1 in 1")
+            ),
             format!("why: {}", text("reasoning")),
         ];
         for part in decision["contributions"].as_array().into_iter().flatten() {

@@ -16,7 +16,7 @@ metadata: {name: shop}
 spec:
   targetRef: {kind: Deployment, name: shop}
   mode: Enforce
-  analysis: {interval: 5s, warmup: 10s, window: 1m}
+  analysis: {warmup: 10s, window: 2m}
 ";
 
 /// A release of the shop.

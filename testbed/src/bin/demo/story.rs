@@ -13,8 +13,8 @@ use testbed::shop::Shop;
 use crate::guard::Guard;
 use crate::manifests::{GUARD, NAMESPACE, RATE, load, shop};
 
-/// More than the window of a minute, the warm-up and the grace together.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// More than the window of two minutes, the warm-up and the grace together.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The demo while it is told.
 pub struct Story {
@@ -68,7 +68,8 @@ impl Story {
 
     async fn install(&self) -> Result<()> {
         title("Install DeploymentGuard: the definitions, and the operator as a pod");
-        operator::install(&self.cluster).await?;
+        let recording = operator::manifests_recording(&operator::recordings()?);
+        operator::apply(&self.cluster, &recording).await?;
         say("the operator is ready");
         Ok(())
     }
@@ -88,9 +89,10 @@ impl Story {
         let look = async || {
             let seen = self.traffic().await.map_err(|error| error.to_string())?;
             let ok = seen.get("v1").map_or(0, |counts| counts.0);
-            if ok > 500 { Ok(()) } else { Err(format!("{ok} answers")) }
+            if ok > 4000 { Ok(()) } else { Err(format!("{ok} answers")) }
         };
-        wait_for("500 answers of v1", Duration::from_secs(30), look).await?;
+        say("40 seconds of ordinary traffic: what the next release is compared with");
+        wait_for("4,000 answers of v1", Duration::from_secs(90), look).await?;
         Ok(())
     }
 
@@ -108,10 +110,10 @@ impl Story {
     }
 
     async fn bad_release(&mut self) -> Result<()> {
-        title("A bad release: shop v3, which fails 40 % of its requests");
+        title("A bad release: shop v3, which fails 20 % of its requests");
         let good = self.guard().await?.revision().to_owned();
         let pushed = Timestamp::now();
-        self.release(&shop("v3").fault("ERROR_RATE", "0.4")).await?;
+        self.release(&shop("v3").fault("ERROR_RATE", "0.2")).await?;
         let guard = self.narrate("the undo", |guard| guard.decided("action") == "RolledBack").await?;
         let sent = guard.0["status"]["rollbackTimes"].as_array().and_then(|times| times.last()).and_then(Value::as_str);
         let sent: Timestamp = sent.context("the status does not say when the undo was sent")?.parse()?;
@@ -120,6 +122,7 @@ impl Story {
         if let Some(first) = self.first_error("v3").await? {
             say(&format!("from the first failed request to the undo: {:5.1} s", seconds(first, sent)));
         }
+        self.replay(guard.decided("fromRevision")).await?;
         self.expect("ROLLBACK, and the workload carries v2 again", self.image().await? == "localhost/shop:v2");
         let verified = |guard: &Guard| guard.condition("RolledBack").1 == "RollbackSucceeded";
         let guard = self.narrate("the restored pods to prove themselves", verified).await?;
@@ -128,6 +131,25 @@ impl Story {
         self.expect("the restored revision is the one that was judged good", guard.revision() == good);
         self.expect("one undo, not more", guard.0["status"]["rollbacksToday"] == 1);
         self.next_release(&good).await
+    }
+
+    /// How the evidence rose, from the recording, by the code that decided.
+    async fn replay(&mut self, revision: &str) -> Result<()> {
+        let begins = format!("{NAMESPACE}.shop.{revision}.");
+        let files = std::fs::read_dir(operator::recordings()?)?.filter_map(Result::ok);
+        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        let name = names.into_iter().find(|name| name.starts_with(&begins)).context("the rollout was not recorded")?;
+        let file = format!("/recordings/{name}");
+        say("the recording, judged once more by the same code:");
+        let operator = ["-n", "deployment-guard", "exec", "deployment/deployment-guard", "--"];
+        let command = ["/deployment-guard", "replay", &file];
+        println!("   $ kubectl {} {}", operator.join(" "), command.join(" "));
+        let printed = self.cluster.kubectl(&[&operator[..], &command[..]].concat()).await?;
+        for line in printed.lines() {
+            println!("   {line}");
+        }
+        self.expect("the recording replays to the same decision", printed.contains("ROLLBACK"));
+        Ok(())
     }
 
     /// The fix, applied as a platform team does it. An undo that kept the fields it wrote would make this a conflict.
