@@ -29,6 +29,19 @@ fn defaults_make_a_policy() {
 }
 
 #[test]
+fn percentages_are_read_to_the_millionth() {
+    for (text, ppm) in [("1%", 10_000), ("0.5%", 5_000), ("0.0001%", 1), ("20%", 200_000), ("100%", 1_000_000)] {
+        assert_eq!(parse::percent("f", text).unwrap(), ppm, "{text}");
+    }
+    for text in ["1", "%", "1.00001%", "-1%", "101%", "100.1%", "1 %", ".5%"] {
+        assert!(parse::percent("f", text).is_err(), "{text}");
+    }
+    let policy = parse::policy(&spec(&json!({"analysis": {"falseRollbackRate": "0.5%"}})), &class("Enforce")).unwrap();
+    assert_eq!(policy.settings().alpha_ppm, 5_000);
+    assert_eq!(policy.settings().signals.len(), 3);
+}
+
+#[test]
 fn the_class_clamps_the_mode() {
     let policy = parse::policy(&spec(&json!({"mode": "Enforce"})), &class("Observe")).unwrap();
     assert_eq!((policy.mode, policy.asked_mode), (Mode::Observe, Mode::Enforce));
@@ -42,6 +55,18 @@ fn what_cannot_be_used_is_named_with_its_cure() {
         (json!({"analysis": {"interval": "10ms"}}), "spec.analysis.interval"),
         (json!({"analysis": {"window": "10s"}}), "spec.analysis.window"),
         (json!({"analysis": {"minRequests": 0}}), "spec.analysis.minRequests"),
+        (json!({"analysis": {"falseRollbackRate": "0%"}}), "spec.analysis.falseRollbackRate"),
+        (json!({"analysis": {"falseRollbackRate": "21%"}}), "spec.analysis.falseRollbackRate"),
+        (json!({"analysis": {"falseRollbackRate": "one"}}), "spec.analysis.falseRollbackRate"),
+        (json!({"analysis": {"controls": [{"name": "api"}]}}), "spec.analysis.controls[0].name"),
+        (json!({"signals": [{"name": "a", "preset": "http-generic", "max": "101%"}]}), "spec.signals[0].max"),
+        (json!({"signals": [{"name": "m", "gauge": {"selector": "x"}, "max": "5%"}]}), "spec.signals[0].max"),
+        (json!({"signals": [{"name": "m", "gauge": {"selector": "x"}, "critical": true}]}), "spec.signals[0].critical"),
+        (json!({"signals": [{"name": "m", "gauge": {"selector": "x"}, "weight": 101}]}), "spec.signals[0].weight"),
+        (
+            json!({"signals": (0..5).map(|i| json!({"name": format!("a{i}"), "preset": "http-generic"})).collect::<Vec<_>>()}),
+            "spec.signals",
+        ),
         (json!({"rollback": {"maxPerDay": 0}}), "spec.rollback.maxPerDay"),
         (
             json!({"signals": [{"name": "errors", "ratio": {"bad": "rate(x[5m])", "total": "x"}}]}),

@@ -265,6 +265,12 @@ pub struct AnalysisStatus {
     /// Opaque state of the judge.
     #[schemars(length(max = 8192))]
     pub checkpoint: String,
+    /// What was fixed when the rollout began, as JSON: the false rollback rate, and for each signal its weight, the parts
+    /// it is compared with, bursts (phi) and the allowed ratio against old pods and against history, in parts per million;
+    /// boundaries in thousandths of a millisecond.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub design: Option<String>,
     /// Why there is no verdict yet, or what it would be now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

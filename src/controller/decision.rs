@@ -30,7 +30,7 @@ const REASONING: usize = 2048;
 const fn policy_version(decider: Option<Decider>) -> &'static str {
     match decider {
         Some(Decider::SeedFormula) => "seed-v1",
-        Some(Decider::Evidence) | None => "evidence-v1",
+        Some(Decider::Evidence | Decider::HardFact) | None => "evidence-v1",
     }
 }
 

@@ -39,6 +39,8 @@ const MESSAGE: usize = 512;
 
 /// How long a rollout is young.
 const EARLY: Duration = Duration::from_mins(2);
+/// How long a revision has to serve nobody to be called silent.
+const SILENT_FOR: Duration = Duration::from_mins(5);
 /// How far back pods are looked for that the API server has forgotten.
 const LOOK_FOR_PODS: Duration = Duration::from_mins(30);
 /// Revisions that status remembers as good.
@@ -90,6 +92,7 @@ pub async fn step(
         step,
         settled: settled(&current, workload, pods, policy, case.now),
         controls: &controls,
+        scraped: scraped(case, class, &state, &lives).await,
     };
     let rollout = evidence.then_some(view);
     let input = AssessInput { now: case.now, lives: &lives, readings: &readings, rollout };
@@ -220,8 +223,25 @@ async fn with_forgotten(
 
 /// Where the last evaluation of this rollout stopped, or its beginning.
 fn state(case: &Case<'_>, policy: &Policy, current: &Current) -> AssessState {
-    let stored = case.draft.analysis.as_ref().and_then(|analysis| serde_json::from_str(&analysis.checkpoint).ok());
+    let stored = case
+        .draft
+        .analysis
+        .as_ref()
+        .and_then(|analysis| progress::read_checkpoint(&analysis.checkpoint, analysis.design.as_deref()));
     case.checkpoint().or(stored).unwrap_or_else(|| AssessState::new(policy.analysis.scorer, current.started))
+}
+
+/// While nothing was counted on the new revision: whether its pods are Ready and scraped for long, and how many.
+async fn scraped(case: &Case<'_>, class: &GuardClass, state: &AssessState, lives: &[PodLife]) -> Option<u64> {
+    let warmed = |life: &&PodLife| life.side == Some(Side::New) && life.gone.is_none() && life.grown_from.is_some();
+    let new: Vec<PodLife> = lives.iter().filter(warmed).cloned().collect();
+    let old_enough = |life: &PodLife| life.created.checked_add(SILENT_FOR).is_ok_and(|at| at <= case.now);
+    if !state.is_silent() || new.is_empty() || !new.iter().all(old_enough) {
+        return None;
+    }
+    let source = source(case, class).await.ok()?;
+    let since = case.now.checked_sub(SILENT_FOR).unwrap_or(case.now);
+    past::scraped(&source, &new, (since, case.now)).await.then(|| u64::try_from(new.len()).unwrap_or(u64::MAX))
 }
 
 async fn controls(
@@ -385,18 +405,15 @@ fn show(case: &mut Case<'_>, assessment: &Assessment) {
         });
     }
     case.draft.signals = signals;
-    // One that does not fit would have the whole status refused; without it a restart begins anew.
-    let fits =
-        |text: String| if text.len() <= crate::domain::judge::MAX_CHECKPOINT_BYTES { text } else { String::new() };
-    if let Ok(checkpoint) = serde_json::to_string(&assessment.state).map(fits) {
-        case.draft.analysis = Some(AnalysisStatus {
-            checkpoint,
-            message: some(&assessment.reasoning),
-            plan: assessment.plan.clone(),
-            one_in: assessment.one_in.clone(),
-            counted_until: Some(time(assessment.state.since())),
-        });
-    }
+    let (checkpoint, design) = progress::write_checkpoint(&assessment.state);
+    case.draft.analysis = Some(AnalysisStatus {
+        checkpoint,
+        design,
+        message: some(&assessment.reasoning),
+        plan: assessment.plan.clone(),
+        one_in: assessment.one_in.clone(),
+        counted_until: Some(time(assessment.state.since())),
+    });
     let at = Duration::try_from(case.now.duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default();
     let score = assessment.score.map(crate::domain::outcome::HealthScore::points);
     let guards = case.ctx.memory.len();

@@ -16,7 +16,7 @@ use crate::domain::judge::{History, MAX_HISTORY_STEPS, SignalHistory};
 use crate::domain::policy::{Interval, Policy};
 use crate::domain::process::Counts;
 use crate::domain::rollout::{PodName, Side};
-use crate::domain::signal::Term;
+use crate::domain::signal::{Demands, Selector, Signal, SignalName, Source, Term};
 use crate::observe::prometheus::{PrometheusSource, ReadRequest};
 
 /// How far back is looked, until there are enough bad events.
@@ -99,6 +99,25 @@ pub async fn forgotten(
     gone.take(MOST_FORGOTTEN).collect()
 }
 
+/// Whether every one of these pods was scraped all the while.
+pub async fn scraped(source: &PrometheusSource, pods: &[PodLife], (since, until): (Timestamp, Timestamp)) -> bool {
+    let (Ok(name), Ok(selector)) = (SignalName::parse("up"), Selector::parse("up")) else { return false };
+    let up = Signal { name, source: Source::Gauge { selector }, demands: Demands::default() };
+    let request =
+        ReadRequest { signals: vec![up], lives: pods.to_vec(), since, until, interval: Interval::Every(EVERY) };
+    let readings = source.read_past(request, EVERY).await;
+    let Some(Measured::Gauge(points)) = readings.signals.first().and_then(|signal| signal.reading.value()) else {
+        return false;
+    };
+    pods.iter().all(|life| {
+        let own: Vec<_> = points.iter().filter(|point| point.pod == life.pod).collect();
+        // Five minutes hold ten of these; one may be missing at each end.
+        own.len() >= 8 && own.iter().all(|point| point.value >= 1.0)
+    })
+}
+
+/// Distance of the moments at which scraping is looked at.
+const EVERY: Duration = Duration::from_secs(30);
 /// Forgotten pods that are asked about.
 const MOST_FORGOTTEN: usize = 500;
 

@@ -4,8 +4,11 @@
 //! back. What cannot be read was written by another version and counts as absent. Must never import: a client.
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::api::status::{CurrentStatus, DeploymentGuardStatus, UndoStatus, parse_time, time_ms};
+use crate::domain::assess::AssessState;
+use crate::domain::judge::MAX_CHECKPOINT_BYTES;
 use crate::domain::plan::{Current, PendingUndo, Progress, Stage, within_a_day};
 use crate::domain::rollout::{RevisionHash, Workload};
 
@@ -68,6 +71,27 @@ pub fn write_undo(status: &mut DeploymentGuardStatus, undo: Option<&PendingUndo>
         intended_at: time_ms(undo.intended),
         sent_at: undo.sent.map(time_ms),
     });
+}
+
+/// The judge's state as two texts: the checkpoint, and what was fixed for the rollout, which people can read. A checkpoint
+/// that does not fit would have the whole status refused, so it is left out: a restart then begins anew.
+#[must_use]
+pub fn write_checkpoint(state: &AssessState) -> (String, Option<String>) {
+    let mut whole = serde_json::to_value(state).unwrap_or_default();
+    let design = whole.get_mut("state").and_then(|state| state.as_object_mut()?.remove("design"));
+    let text = whole.to_string();
+    let fits = |text: String| if text.len() <= MAX_CHECKPOINT_BYTES { text } else { String::new() };
+    (fits(text), design.map(|design| design.to_string()).map(fits))
+}
+
+/// Reads the judge's state back; none if it is of another version.
+#[must_use]
+pub fn read_checkpoint(checkpoint: &str, design: Option<&str>) -> Option<AssessState> {
+    let mut whole: Value = serde_json::from_str(checkpoint).ok()?;
+    if let (Some(state), Some(design)) = (whole.get_mut("state").and_then(Value::as_object_mut), design) {
+        state.insert("design".to_owned(), serde_json::from_str(design).ok()?);
+    }
+    serde_json::from_value(whole).ok()
 }
 
 /// Writes the undos of the last 24 hours into status.

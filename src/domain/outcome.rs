@@ -93,6 +93,8 @@ words! {
 words! {
     /// Who decided.
     Decider {
+        /// A fact of the API or of scraping, which needs no comparison.
+        HardFact = "hard-fact",
         /// The evidence scorer.
         Evidence = "evidence",
         /// The original formula.
@@ -129,6 +131,8 @@ words! {
         LimitExceeded = "LimitExceeded",
         /// Old pods, or a control, suffer at the same time.
         SharedIncident = "SharedIncident",
+        /// The new revision serves nobody although it is ready, scraped, and would get its share.
+        SilentRevision = "SilentRevision",
         /// The new revision gets next to no traffic.
         TrafficLost = "TrafficLost",
         /// Evidence against history alone may not undo here.

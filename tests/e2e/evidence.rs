@@ -37,10 +37,7 @@ pub async fn an_operator_killed_in_the_analysis_decides_as_one_that_was_not(scen
     let turn = scene.my_turn().await;
     // Few errors more than none: it takes a while to be sure.
     scene.push(&scene.shop().version("v2").fault("ERROR_RATE", "0.1")).await?;
-    let counting = |guard: &Guard| {
-        let checkpoint = guard.0["status"]["analysis"]["checkpoint"].as_str().unwrap_or_default();
-        guard.state() == "Judging" && checkpoint.contains("\"design\"")
-    };
+    let counting = |guard: &Guard| guard.state() == "Judging" && guard.0["status"]["analysis"]["design"].is_string();
     scene.until("steps to be counted", counting).await?;
     kill(&scene).await?;
     world::operator_ready(&scene.cluster).await?;

@@ -29,8 +29,8 @@ async fn long_served() -> (Rig, super::rig::Operator) {
     (rig, operator)
 }
 
-fn checkpoint(status: &Value) -> Value {
-    status["analysis"]["checkpoint"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+fn design(status: &Value) -> Value {
+    status["analysis"]["design"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,8 +54,7 @@ async fn a_healthy_release_is_certified_early_watched_on_and_known_good_at_the_e
     let certified = rig.status("guard", "it is certified", |s| s["current"]["state"] == "Certified").await;
     assert!(is(&certified, "Healthy", "True") && because(&certified, "Healthy", "AnalysisPassed"), "{certified:#}");
     assert!(certified["knownGood"].is_null(), "{certified:#}");
-    let state = &checkpoint(&certified)["state"];
-    assert_eq!(state["design"]["alpha"], 10_000, "{state:#}");
+    assert_eq!(design(&certified)["alpha"], 10_000, "{certified:#}");
     let passed = rig.status("guard", "the window is over", |s| s["current"]["state"] == "Passed").await;
     assert_eq!(passed["knownGood"][0]["revision"], passed["current"]["revision"], "{passed:#}");
     assert!(is(&passed, "Healthy", "True"), "{passed:#}");
@@ -69,7 +68,7 @@ async fn an_operator_that_dies_in_the_analysis_counts_nothing_twice_and_loses_no
     let (rig, operator) = long_served().await;
     let began = std::time::Instant::now();
     rig.push("shop:v2");
-    rig.status("guard", "steps were counted", |s| !checkpoint(s)["state"].is_null()).await;
+    rig.status("guard", "steps were counted", |s| !design(s).is_null()).await;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     operator.die().await;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;

@@ -14,7 +14,7 @@ use super::{
     AssessInput, AssessState, Assessment, Measured, MissingReason, Part, Reading, RecordMetrics, RolloutView,
     SignalReading, SignalVerdict, SignalView, Standing, quantile_ms,
 };
-use crate::domain::evidence::number::to_count;
+use crate::domain::evidence::number::{to_count, to_f64};
 use crate::domain::evidence::{Counters, GaugePoint, PodLife, Tally, replay};
 use crate::domain::judge::{
     self, Design, Finding, History, Judgement, Observed, PPM, Seen, Sides, SignalDesign, State, one_in,
@@ -247,10 +247,10 @@ fn closed(
 }
 
 /// The sides of a step, given what is bad in a tally.
-type SidesOf<'a> = &'a dyn Fn(&dyn Fn(&Tally) -> u64) -> Sides;
+pub(super) type SidesOf<'a> = &'a dyn Fn(&dyn Fn(&Tally) -> u64) -> Sides;
 
 /// One entry a test; nothing where a chosen boundary no longer exists.
-fn tests(counters: &Counters, design: &SignalDesign, sides: SidesOf<'_>) -> Option<Vec<Sides>> {
+pub(super) fn tests(counters: &Counters, design: &SignalDesign, sides: SidesOf<'_>) -> Option<Vec<Sides>> {
     if counters.bounds.is_empty() {
         return Some(vec![sides(&|tally| tally.parts.first().copied().unwrap_or(0))]);
     }
@@ -324,7 +324,15 @@ fn conclude(
     let Some(state) = next.state.as_deref() else {
         return waiting(next, input, "nothing was judged".to_owned());
     };
-    let standing = standing(state, judgement, input);
+    let silence = silence(state, view);
+    let standing = match silence {
+        Some(Silence::Proven) => Standing::Harmful,
+        Some(Silence::Unknown) => Standing::Held {
+            reason: Reason::SilentRevision,
+            message: format!("{SILENT}; whether the previous revision got any at its own start is not known"),
+        },
+        None => standing(state, judgement, input),
+    };
     let signals = input
         .readings
         .signals
@@ -360,20 +368,66 @@ fn conclude(
         contributions,
         signals,
         metrics: metrics(state, &extras),
-        decider: Decider::Evidence,
-        harm: match judgement.finding {
-            Finding::LimitBroken { .. } => Reason::LimitExceeded,
+        decider: if silence.is_some() { Decider::HardFact } else { Decider::Evidence },
+        harm: match (silence, &judgement.finding) {
+            (Some(_), _) => Reason::SilentRevision,
+            (None, Finding::LimitBroken { .. }) => Reason::LimitExceeded,
             _ => Reason::EvidenceOfHarm,
         },
         only_recommend,
         no_data_fails: fails,
         one_in: one_in(judgement.most),
         plan: view.history.map(|history| judge::plan(&state.design, history)),
-        reasoning: reasoning(judgement),
+        reasoning: if silence.is_some() { SILENT.to_owned() } else { reasoning(judgement) },
         scrape: extras.scrape,
         steps: extras.steps,
         ln_e: Some(judgement.ln_e),
         state: AssessState::Evidence(next),
+    }
+}
+
+/// What is said of a silent revision.
+const SILENT: &str = "no request in 5 minutes, although the pods are Ready and scraped and their share of the pods \
+                      would have brought at least 20";
+/// Requests that would have come.
+const EXPECTED: f64 = 20.0;
+
+/// A revision that serves nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// The previous revision got traffic at its own start.
+    Proven,
+    /// Nobody knows whether it did.
+    Unknown,
+}
+
+/// Whether the new revision is silent: the caller has seen that its pods are Ready and scraped for long enough.
+fn silence(state: &State, view: RolloutView<'_>) -> Option<Silence> {
+    let pods = to_f64(view.scraped?);
+    let (index, (signal, _)) = state
+        .signals
+        .iter()
+        .zip(&state.design.signals)
+        .enumerate()
+        .find(|(_, (_, design))| Term::of(&design.name) == Some(Term::Errors))?;
+    let cell = signal.cells.first()?;
+    let past = view.history?.signals.get(index)?;
+    let latest = past.steps.iter().rev().take(20).filter_map(|row| row.first()).copied().sum::<Counts>();
+    let steps = to_f64(u64::try_from(past.steps.len().clamp(1, 20)).unwrap_or(1)) * past.longer.unwrap_or(1.0);
+    let minutes = 300.0 / (to_f64(state.design.step_ms) / 1000.0).max(1.0);
+    let olds = to_f64(u64::try_from(past.pods.len().max(1)).unwrap_or(1));
+    // Beside old pods their requests are known; without them, what came before the rollout.
+    let predicted =
+        if cell.old.total > 0 { to_f64(cell.old.total) * pods / olds } else { to_f64(latest.total) / steps * minutes };
+    if predicted < EXPECTED {
+        return None;
+    }
+    let start: u64 = past.start.iter().filter_map(|row| row.first()).map(|counts| counts.total).sum();
+    match (past.start.is_empty(), start) {
+        (true, _) => Some(Silence::Unknown),
+        // It got none at its own start either: that is how it is.
+        (false, 0) => None,
+        (false, _) => Some(Silence::Proven),
     }
 }
 

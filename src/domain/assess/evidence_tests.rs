@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::judge::{Baseline, History, Kind, OnNoData, Overlap, Settings, SignalHistory, SignalSettings};
+use crate::domain::evidence::Tally;
+use crate::domain::judge::{
+    Baseline, Design, History, Kind, OnNoData, Overlap, Settings, Sides, SignalDesign, SignalHistory, SignalSettings,
+};
 use crate::domain::process::Counts;
 use crate::domain::rollout::{PodName, Side};
 
@@ -97,6 +100,7 @@ fn look(one: &Look<'_>) -> Assessment {
         step: std::time::Duration::from_secs(5),
         settled: true,
         controls: &[],
+        scraped: None,
     };
     let input = AssessInput { now: at(one.now), lives: &lives, readings: &readings, rollout: Some(view) };
     assess(Scorer::Evidence, one.state, &input, &Analysis::default())
@@ -142,6 +146,7 @@ fn without_its_past_nothing_is_judged() {
         step: std::time::Duration::from_secs(5),
         settled: false,
         controls: &[],
+        scraped: None,
     };
     let input = AssessInput { now: at(5), lives: &[], readings: &readings, rollout: Some(view) };
     let found = assess(Scorer::Evidence, &start(), &input, &Analysis::default());
@@ -183,5 +188,91 @@ proptest! {
         let even = look(&Look { state: &start(), now: 120, bad: 4, phase: 0 });
         let uneven = look(&Look { state: &start(), now: 120, bad: 4, phase });
         prop_assert!((ln_e(&even) - ln_e(&uneven)).abs() < 3.0);
+    }
+}
+
+/// No request on new pods that are Ready and scraped, while the old ones got theirs at their own start.
+fn silent(start: Vec<Vec<Counts>>) -> Assessment {
+    let settings = settings();
+    let mut history = past();
+    history.signals[0].start = start;
+    let readings = MetricReadings { signals: Vec::new() };
+    let view = RolloutView {
+        settings: &settings,
+        history: Some(&history),
+        overlap: Overlap::Never,
+        step: std::time::Duration::from_secs(5),
+        settled: true,
+        controls: &[],
+        scraped: Some(2),
+    };
+    let input = AssessInput { now: at(400), lives: &[], readings: &readings, rollout: Some(view) };
+    assess(Scorer::Evidence, &AssessState::new(Scorer::Evidence, at(0)), &input, &Analysis::default())
+}
+
+#[test]
+fn a_revision_that_serves_nobody_is_a_fact_only_where_the_last_one_served_at_its_start() {
+    let proven = silent(vec![vec![Counts::new(0, 50)]]);
+    assert_eq!((proven.standing, proven.harm), (Standing::Harmful, Reason::SilentRevision));
+    let unknown = silent(Vec::new());
+    assert!(matches!(unknown.standing, Standing::Held { reason: Reason::SilentRevision, .. }));
+    let usual = silent(vec![vec![Counts::new(0, 0)]]);
+    assert!(matches!(usual.standing, Standing::NotYet { .. }), "{:?}", usual.standing);
+}
+
+#[test]
+fn a_boundary_that_a_pod_lacks_makes_the_signal_stand_still() {
+    let mut design =
+        Design::new(&settings(), &past(), Overlap::Never, std::time::Duration::ZERO, std::time::Duration::from_secs(5));
+    let design = design.signals.remove(0);
+    let tails = SignalDesign { boundaries: vec![100_000], ..design };
+    let mut counters = Counters::new(3, vec![100.0, 500.0]);
+    let none = |_: &dyn Fn(&Tally) -> u64| Sides::default();
+    assert!(super::evidence::tests(&counters, &tails, &none).is_some());
+    counters.common = vec![false, true];
+    assert!(super::evidence::tests(&counters, &tails, &none).is_none());
+}
+
+/// A state whose every process has seen steps, with names as long as they may be.
+fn full_state(signals: usize) -> crate::domain::judge::State {
+    let one = settings().signals.remove(0);
+    let name = |index: usize| format!("{}{index}/errors", "n".repeat(55));
+    let signals: Vec<SignalSettings> =
+        (0..signals).map(|index| SignalSettings { name: name(index), ..one.clone() }).collect();
+    let count = signals.len();
+    let settings = Settings { baseline: Baseline::Auto, signals, ..settings() };
+    let history = History { signals: vec![past().signals.remove(0); count] };
+    let long = Overlap::For(std::time::Duration::from_secs(600));
+    let second = std::time::Duration::from_secs(1);
+    let design = Design::new(&settings, &history, long, std::time::Duration::from_mins(1), second);
+    let mut state = crate::domain::judge::State::new(design, at(0));
+    for step in 1..=40_u64 {
+        let counts = |bad: u64| Some(Counts::new(bad, 1 << 40));
+        let sides = Sides { young: counts(step), grown: counts(2 * step), old: counts(3 * step), history: None };
+        let observed = crate::domain::judge::Observed {
+            at: at(i64::try_from(step).unwrap()),
+            signals: vec![Some(crate::domain::judge::Seen::Counts(vec![sides])); count],
+            pods: Some((2, 2)),
+            settled: false,
+        };
+        state.step(&history, &vec![Some(500_000); count], &observed);
+    }
+    state
+}
+
+#[test]
+fn the_largest_checkpoint_fits_into_status() {
+    for (signals, controls) in [(8, 0), (6, 2), (4, 4)] {
+        let state = EvidenceState {
+            began: at(0),
+            state: Some(Box::new(full_state(signals))),
+            controls: (0..controls).map(|index| (format!("{}{index}", "c".repeat(60)), full_state(1))).collect(),
+        };
+        // What was fixed stands beside it, readable.
+        let mut whole = serde_json::to_value(AssessState::Evidence(state)).unwrap();
+        let design = whole["state"]["design"].take().to_string().len();
+        let most = crate::domain::judge::MAX_CHECKPOINT_BYTES;
+        let packed = whole.to_string().len();
+        assert!(packed <= most && design <= most, "{signals} signals, {controls} controls: {packed}, {design}");
     }
 }

@@ -185,6 +185,17 @@ impl AssessState {
         }
     }
 
+    /// Whether judging goes on and nothing was counted on the new revision so far.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        match self {
+            Self::Evidence(EvidenceState { state: Some(state), .. }) => {
+                state.signals.iter().flat_map(|signal| &signal.cells).all(|cell| cell.new.total == 0)
+            }
+            Self::Evidence(_) | Self::Seed(_) => false,
+        }
+    }
+
     /// Where the judging began, as far as is known.
     const fn began(&self) -> Timestamp {
         match self {
@@ -231,6 +242,9 @@ pub struct RolloutView<'a> {
     pub settled: bool,
     /// Workloads whose trouble at the same time means a shared incident.
     pub controls: &'a [ControlView<'a>],
+    /// Whether the new pods were Ready and scraped for long, and how many there are; asked only while nothing was counted
+    /// on them.
+    pub scraped: Option<u64>,
 }
 
 /// A control: another workload, compared with its own past.
