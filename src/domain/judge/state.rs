@@ -283,11 +283,9 @@ impl SignalState {
                 cell.safety_history.step(safety_past.cap(), &safety_past.increments(large, paired));
             } else if sides.young.is_some() {
                 let start = test.and_then(|test| history.started(test, t));
-                let add = match (start, paired) {
-                    (Some(start), _) => past.increments(small, start),
-                    (None, Some(paired)) => young_past.increments(small, paired),
-                    (None, None) => continue,
-                };
+                let Some(against) = start.or(paired) else { continue };
+                let add = if start.is_some() { &past } else { &young_past }.increments(small, against);
+                cell.paired = cell.paired.plus(against);
                 cell.history.step(onset, past.cap(), &add);
             }
         }
