@@ -230,6 +230,10 @@ fn strata(settings: &Settings, history: &SignalHistory, overlap: Overlap, long: 
     if kind == Kind::Ratio && settings.tells_young {
         return all;
     }
+    if kind == Kind::Leak {
+        // It is compared with the previous revision's own start and nothing else.
+        return if all == of(0, 0, 0) { all } else { of(0, 0, 100) };
+    }
     // Response times and gauges know no young pods: the rest shares their part.
     let rest = u64::from(all.grown) + u64::from(all.history);
     let part = |weight: u32| {

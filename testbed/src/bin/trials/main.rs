@@ -53,6 +53,9 @@ struct Arguments {
     /// Write the operator's log there at the end
     #[arg(long, value_name = "FILE")]
     operator_log: Option<PathBuf>,
+    /// Copy the operator's recordings of the rollouts there at the end, for `deployment-guard replay`
+    #[arg(long, value_name = "DIR")]
+    recordings: Option<PathBuf>,
     /// How often Prometheus scrapes; inside a cluster it must be the one it was started with
     #[arg(long)]
     scrape_interval: Option<String>,
@@ -81,9 +84,15 @@ async fn perform(arguments: &Arguments) -> Result<ExitCode> {
     let cluster = Cluster::join()?;
     let options = cluster.options().context("the cluster does not say how it was started")?;
     agree(arguments, &options)?;
-    operator::install(&cluster).await?;
+    operator::apply(&cluster, &operator::manifests_recording(&operator::recordings()?)).await?;
     cluster.apply(operator::CLASS).await?;
     let outcomes = run_all(&cluster, arguments, trials).await;
+    if let Some(directory) = &arguments.recordings {
+        fs::create_dir_all(directory)?;
+        for file in fs::read_dir(operator::recordings()?)?.filter_map(Result::ok) {
+            fs::copy(file.path(), directory.join(file.file_name()))?;
+        }
+    }
     if let Some(file) = &arguments.operator_log {
         let log = cluster.kubectl(&["-n", "deployment-guard", "logs", "deployment/deployment-guard"]).await?;
         fs::write(file, log).with_context(|| format!("cannot write {}", file.display()))?;
