@@ -22,18 +22,46 @@ pub fn manifests() -> String {
     include_str!("../../manifests/install.yaml").replace("image: deployment-guard:0.1.0", &image)
 }
 
-/// The same, with recordings of every analysed rollout in a directory of the node.
+/// The same, with recordings of every analysed rollout in a directory of the node. Its namespace takes no host paths, so
+/// it claims a volume, as a user would.
 #[must_use]
 pub fn manifests_recording(directory: &Path) -> String {
-    let volume = format!(
-        "      volumes:\n        - name: recordings\n          hostPath: {{path: {}}}\n      containers:\n        - name: operator",
+    let claim = format!(
+        "---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: recordings}}
+spec:
+  capacity: {{storage: 1Gi}}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: \"\"
+  hostPath: {{path: {}}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: recordings, namespace: deployment-guard}}
+spec:
+  accessModes: [ReadWriteOnce]
+  storageClassName: \"\"
+  volumeName: recordings
+  resources: {{requests: {{storage: 1Gi}}}}
+",
         directory.display()
     );
-    let mount = "          args: [run, --record, /recordings]\n          volumeMounts:\n            - {name: recordings, \
-                 mountPath: /recordings}\n";
-    manifests()
-        .replace("      containers:\n        - name: operator", &volume)
-        .replace("          args: [run]\n", mount)
+    let volume = "      volumes:
+        - name: recordings
+          persistentVolumeClaim: {claimName: recordings}
+      containers:
+        - name: operator";
+    let mount = "          args: [run, --record, /recordings]
+          volumeMounts:
+            - {name: recordings, mountPath: /recordings}
+";
+    let manifests = manifests()
+        .replace("      containers:\n        - name: operator", volume)
+        .replace("          args: [run]\n", mount);
+    format!("{}\n{claim}", manifests.trim_end())
 }
 
 /// Where the operator of a cluster records, if it was installed that way: a directory that it may write to.
