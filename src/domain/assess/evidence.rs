@@ -77,27 +77,41 @@ pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: 
         }
     };
     let mut extras = Extras::default();
-    let mut steps: BTreeMap<Timestamp, Vec<Option<Seen>>> = BTreeMap::new();
+    let mut steps: BTreeMap<Timestamp, Vec<Option<(Seen, Timestamp)>>> = BTreeMap::new();
     let count = state.signals.len();
     for (index, reading) in input.readings.signals.iter().enumerate().take(count) {
         let (Some(signal), Some(design)) = (state.signals.get(index), state.design.signals.get(index)) else {
             continue;
         };
-        for (at, seen) in closed(reading, input, &state, signal.until, design, &mut extras) {
+        for (until, seen) in closed(reading, input, &state, signal.until, design, &mut extras) {
+            // A gauge's stretch is known to be complete one step after its end.
+            let late = if matches!(seen, Seen::Values { .. }) { step_length(&state) } else { SignedDuration::ZERO };
+            let at = until.checked_add(late).unwrap_or(until);
             if let Some(slot) = steps.entry(at).or_insert_with(|| vec![None; count]).get_mut(index) {
-                *slot = Some(seen);
+                *slot = Some((seen, until));
             }
         }
     }
     let (controls, suffers) = judge_controls(before, input, view, analysis);
     let limits = view.settings.limits();
     let mut judgement = judge::judge(view.settings, &state);
-    for (at, signals) in steps {
-        let observed = Observed { at, signals, pods: extras.pods.get(&at).copied(), settled: view.settled };
+    for (at, seen) in steps {
+        let pods = extras.pods.get(&at).copied();
+        // A sample that was stored late closes a step in the past; what is judged is judged in one order all the same.
+        let at = at.max(state.last.checked_add(SignedDuration::from_millis(1)).unwrap_or(at));
+        let untils: Vec<Option<Timestamp>> = seen.iter().map(|seen| seen.as_ref().map(|seen| seen.1)).collect();
+        let signals = seen.into_iter().map(|seen| seen.map(|seen| seen.0)).collect();
+        let observed = Observed { at, signals, pods, settled: view.settled };
         if suffers {
             state.note_shared_incident(at);
         }
         state.step(history, &limits, &observed);
+        for (signal, until) in state.signals.iter_mut().zip(untils) {
+            let Some(until) = until else { continue };
+            signal.until = until;
+            // Growth is measured from close to close.
+            signal.first = signal.first.map(|(first, value)| (if first == at { until } else { first }, value));
+        }
         extras.steps.push((observed, suffers));
         judgement = judge::judge(view.settings, &state);
         // The first crossing decides; what comes after it is another question.
@@ -272,6 +286,10 @@ pub(super) fn tests(counters: &Counters, design: &SignalDesign, sides: SidesOf<'
         .collect()
 }
 
+fn step_length(state: &State) -> SignedDuration {
+    SignedDuration::from_millis(i64::try_from(state.design.step_ms).unwrap_or(i64::MAX).max(1000))
+}
+
 /// A gauge in steps of the expected length: the mean of each side's pods, memory in percent of its limit.
 fn gauge_steps(
     points: &[GaugePoint],
@@ -280,7 +298,7 @@ fn gauge_steps(
     until: Timestamp,
     design: &SignalDesign,
 ) -> Vec<(Timestamp, Seen)> {
-    let length = SignedDuration::from_millis(i64::try_from(state.design.step_ms).unwrap_or(i64::MAX).max(1000));
+    let length = step_length(state);
     let lives: BTreeMap<_, _> = input.lives.iter().map(|life| (&life.pod, life)).collect();
     let of_limit = design.limit.is_some();
     let mut steps = Vec::new();
