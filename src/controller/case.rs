@@ -74,6 +74,8 @@ pub struct Case<'a> {
     pub now: Timestamp,
     /// The status as it will be written.
     pub draft: DeploymentGuardStatus,
+    /// The name under which this look recorded the rollout, if it did.
+    pub recorded: Option<String>,
     /// What there is to say to people.
     notes: Vec<(EventReason, String)>,
     remembered: Remembered,
@@ -120,6 +122,7 @@ impl<'a> Case<'a> {
             due,
             now,
             draft: remembered.status.clone(),
+            recorded: None,
             notes: Vec::new(),
             before: remembered.clone(),
             remembered: Remembered { seen: Some(seen), ..remembered },

@@ -16,7 +16,6 @@ use crate::domain::chain::Decision;
 use crate::domain::guardrail::Clamp;
 use crate::domain::outcome::{ActionTaken, Confidence, Decider, HealthScore};
 use crate::domain::plan::Current;
-use crate::domain::rollout::RevisionHash;
 use crate::domain::sample::{SCHEMA_VERSION, Sample, SampleState};
 use crate::record::samples::SampleOwner;
 
@@ -123,9 +122,8 @@ pub async fn keep_sample(case: &mut Case<'_>) {
 }
 
 /// The recording's file and hash at this moment, if the rollout is recorded.
-fn recording(case: &Case<'_>, record: &DecisionRecord) -> serde_json::Value {
-    let rollout = case.rollout(&RevisionHash::new(&record.from_revision));
-    let found = case.ctx.recordings.reference(&rollout);
+fn recording(case: &Case<'_>) -> serde_json::Value {
+    let found = case.recorded.as_ref().and_then(|rollout| case.ctx.recordings.reference(rollout));
     found.map_or(serde_json::Value::Null, |(file, hash)| json!({"file": file, "sha256": hash}))
 }
 
@@ -155,7 +153,7 @@ fn sample(case: &Case<'_>, record: &DecisionRecord) -> Sample {
         "toRevision": record.to_revision,
         "oneIn": record.one_in,
         "lnE": case.ln_e(),
-        "recording": recording(case, record),
+        "recording": recording(case),
     });
     Sample {
         schema_version: SCHEMA_VERSION,

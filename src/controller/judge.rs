@@ -270,7 +270,7 @@ fn grid(policy: &Policy, step: Duration) -> Interval {
 
 /// Writes the steps of this look into the rollout's recording. A recording that cannot be written holds nothing back.
 fn keep_recording(
-    case: &Case<'_>,
+    case: &mut Case<'_>,
     policy: &Policy,
     current: &Current,
     assessment: &Assessment,
@@ -294,8 +294,10 @@ fn keep_recording(
         let (settings, history) = (policy.settings(), history.unwrap_or(&none));
         recording::write_header(&settings, &state.design, history, analysis.scorer, analysis.on_inconclusive)
     };
-    if let Err(error) = case.ctx.recordings.append(&case.rollout(&current.revision), header, &lines) {
-        tracing::warn!(%error, "the recording was not written");
+    let name = case.rollout(&current.revision);
+    match case.ctx.recordings.append(&name, header, &lines) {
+        Ok(()) => case.recorded = Some(name),
+        Err(error) => tracing::warn!(%error, "the recording was not written"),
     }
 }
 

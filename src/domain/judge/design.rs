@@ -53,7 +53,7 @@ pub struct SignalDesign {
     /// Full name.
     pub name: String,
     /// What it measures.
-    pub kind: KindWord,
+    pub kind: Kind,
     /// Its share of the mean, in parts per million; 0 if it is not in it.
     pub weight: u32,
     /// Whether health is certified only with it.
@@ -82,38 +82,6 @@ pub struct SignalDesign {
     /// There was nothing of it before the rollout.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unseen: bool,
-}
-
-/// [`Kind`] as a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum KindWord {
-    /// Bad of all.
-    Ratio,
-    /// Slow of all.
-    Tail,
-    /// Slow of all, beyond a boundary that is not known.
-    Slow,
-    /// A level.
-    Level,
-    /// A level that must not keep growing.
-    Growth,
-    /// A growth from the start.
-    Leak,
-}
-
-impl KindWord {
-    /// Whether it is a value rather than counts.
-    #[must_use]
-    pub const fn is_gauge(self) -> bool {
-        matches!(self, Self::Level | Self::Growth | Self::Leak)
-    }
-
-    /// Whether it is harm only while it would reach its limit soon.
-    #[must_use]
-    pub const fn must_not_fill(self) -> bool {
-        matches!(self, Self::Growth | Self::Leak)
-    }
 }
 
 /// A rollout, fixed.
@@ -251,17 +219,9 @@ impl SignalDesign {
         most_boundaries: usize,
         first_wave: Option<u64>,
     ) -> Self {
-        let kind = match signal.kind {
-            Kind::Ratio => KindWord::Ratio,
-            Kind::Tail => KindWord::Tail,
-            Kind::Slow => KindWord::Slow,
-            Kind::Level => KindWord::Level,
-            Kind::Growth => KindWord::Growth,
-            Kind::Leak => KindWord::Leak,
-        };
         let mut design = Self {
             name: signal.name.clone(),
-            kind,
+            kind: signal.kind,
             weight: 0,
             critical: signal.critical,
             strata,
@@ -381,20 +341,20 @@ impl SignalDesign {
     pub(super) fn is_usable(&self) -> bool {
         let parts = self.strata;
         let some = parts.young > 0 || parts.grown > 0 || parts.history > 0;
-        let tests = !matches!(self.kind, KindWord::Tail) || !self.boundaries.is_empty();
+        let tests = !matches!(self.kind, Kind::Tail) || !self.boundaries.is_empty();
         some && tests && !self.unseen
     }
 
     /// The tests of one step.
     #[must_use]
     pub fn tests(&self) -> usize {
-        if self.kind == KindWord::Tail { self.boundaries.len() } else { 1 }
+        if self.kind == Kind::Tail { self.boundaries.len() } else { 1 }
     }
 
     /// What a rise may be, before scatter widens it.
     pub(super) const fn allowance(&self) -> Allowance {
         match self.kind {
-            KindWord::Ratio => Allowance { ratio: 1.25, excess: 0.001 },
+            Kind::Ratio => Allowance { ratio: 1.25, excess: 0.001 },
             _ => Allowance { ratio: 1.5, excess: 0.01 },
         }
     }
@@ -407,7 +367,7 @@ impl SignalDesign {
 
     const fn bound(&self) -> Allowance {
         match self.kind {
-            KindWord::Ratio => Allowance { ratio: 2.0, excess: 0.002 },
+            Kind::Ratio => Allowance { ratio: 2.0, excess: 0.002 },
             _ => Allowance { ratio: 2.0, excess: 0.005 },
         }
     }
@@ -429,7 +389,7 @@ impl SignalDesign {
     pub(super) fn drift(&self, against_history: bool) -> Option<DriftTest> {
         let at = usize::from(against_history);
         let sigma = share(*self.sigma?.get(at)?);
-        let allowed = if self.kind == KindWord::Leak { 0.0 } else { share(*self.ratio.get(at)?).ln() };
+        let allowed = if self.kind == Kind::Leak { 0.0 } else { share(*self.ratio.get(at)?).ln() };
         Some(DriftTest { allowed, sigma })
     }
 

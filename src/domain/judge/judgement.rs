@@ -5,7 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::design::{KindWord, percent};
+use super::Kind;
+use super::design::percent;
 use super::words::{allowance, boundary, compared, excluded, grouped, loudest, one_in, reasoning, sentence};
 use super::{Settings, State};
 use crate::domain::outcome::{Confidence, HealthScore};
@@ -247,8 +248,7 @@ fn shown(signal: &super::SignalState, design: &super::SignalDesign) -> (String, 
     }
     let Some((test, cell)) = loudest(signal) else { return (String::new(), String::new(), None) };
     let (_, old) = compared(cell, design);
-    let beyond =
-        if design.kind == KindWord::Tail { format!(" over {}", boundary(design, test)) } else { String::new() };
+    let beyond = if design.kind == Kind::Tail { format!(" over {}", boundary(design, test)) } else { String::new() };
     let text = |counts: Counts| counts.rate().map(|rate| format!("{} %{beyond}", percent(rate))).unwrap_or_default();
     (text(cell.new), text(old), Some((cell.new, old)))
 }
@@ -258,7 +258,7 @@ fn terms(design: &super::SignalDesign, signal: &super::SignalState) -> String {
     if design.unseen && design.weight == 0 {
         return "not seen before the rollout, so it gives no evidence".to_owned();
     }
-    if design.kind == KindWord::Tail && design.boundaries.is_empty() {
+    if design.kind == Kind::Tail && design.boundaries.is_empty() {
         return "buckets too coarse: no boundary has 0.5 to 60 % slower requests, so it gives no evidence".to_owned();
     }
     if design.weight == 0 && design.noisy {

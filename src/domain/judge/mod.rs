@@ -14,11 +14,12 @@ mod words;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::process::Counts;
 use super::signal::Term;
 
-pub use design::{Design, KindWord, Overlap, SignalDesign, Strata};
+pub use design::{Design, Overlap, SignalDesign, Strata};
 pub use history::{History, MAX_HISTORY_STEPS, Row, SignalHistory};
 pub use judgement::{Finding, Judgement, SignalJudgement, judge};
 pub use state::{Cell, SignalState, State};
@@ -47,7 +48,8 @@ pub enum Baseline {
 }
 
 /// What a signal measures, as far as the judge has to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// Bad events of all events.
     Ratio,
@@ -62,6 +64,20 @@ pub enum Kind {
     Growth,
     /// A value that must not grow faster than at the previous revision's own start.
     Leak,
+}
+
+impl Kind {
+    /// Whether it is a value rather than counts.
+    #[must_use]
+    pub const fn is_gauge(self) -> bool {
+        matches!(self, Self::Level | Self::Growth | Self::Leak)
+    }
+
+    /// Whether it is harm only while it would reach its limit soon.
+    #[must_use]
+    pub const fn must_not_fill(self) -> bool {
+        matches!(self, Self::Growth | Self::Leak)
+    }
 }
 
 /// What it means that a signal has no data.

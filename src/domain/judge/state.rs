@@ -5,7 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::design::{Design, KindWord, SignalDesign};
+use super::Kind;
+use super::design::{Design, SignalDesign};
 use super::history::LEAST_STEPS;
 use super::{History, Observed, Seen, Sides, SignalHistory};
 use crate::domain::evidence::number::{to_count, to_f64};
@@ -234,7 +235,7 @@ impl State {
         let long = |since: &Timestamp| self.last.duration_since(*since) >= LIMIT_TIME;
         let counted = self.signals.iter().zip(&self.design.signals);
         // Response times count grown-up pods only, so they say nothing about traffic.
-        let counted = counted.filter(|(_, design)| design.weight > 0 && design.kind == KindWord::Ratio);
+        let counted = counted.filter(|(_, design)| design.weight > 0 && design.kind == Kind::Ratio);
         counted.filter_map(|(signal, _)| signal.starved_since).filter(long).min()
     }
 
@@ -313,7 +314,7 @@ impl SignalState {
         let cap = fixed.harm(false, design.alpha_share()).cap();
         let before = self.values.map(|(value, _)| value);
         let differ = |against: f64| match fixed.kind {
-            KindWord::Leak => None,
+            Kind::Leak => None,
             _ if against > 0.0 && new > 0.0 => Some((new / against).ln()),
             _ => None,
         };
@@ -326,7 +327,7 @@ impl SignalState {
         let old = old.filter(|value| value.is_finite());
         let step_seconds = to_f64(design.step_ms) / 1000.0;
         let paired = history.paired_value(seconds, step_seconds);
-        if fixed.kind == KindWord::Leak {
+        if fixed.kind == Kind::Leak {
             let growth = before.filter(|before| *before > 0.0).map(|before| (new - before) / before);
             let index = usize::try_from(self.steps.saturating_sub(1)).unwrap_or(usize::MAX);
             let reference = history.start_growth.get(index).copied();
@@ -413,10 +414,10 @@ impl SignalState {
         let (Some((start, first)), Some((last, compared))) = (self.first, self.values) else { return false };
         let seconds = self.until.duration_since(start).as_secs_f64();
         // Without a known limit, twice what it began with, or twice what the old revision needs if that is more.
-        let base = if design.kind == KindWord::Growth { first.max(compared) } else { first };
+        let base = if design.kind == Kind::Growth { first.max(compared) } else { first };
         let limit = design.limit.map_or(2.0 * base, f64::from);
         // What a level scatters by is no growth.
-        let noise = if design.kind == KindWord::Growth { design.noise() } else { 1.0 };
+        let noise = if design.kind == Kind::Growth { design.noise() } else { 1.0 };
         seconds > 0.0 && last > first * noise && (limit - last) * seconds < PROJECTION_SECONDS * (last - first)
     }
 
@@ -441,7 +442,7 @@ impl SignalState {
 
 /// The column of history that each test is compared with; recordings may hold none.
 fn test_columns(fixed: &SignalDesign, history: &SignalHistory) -> Vec<Option<usize>> {
-    if fixed.kind != KindWord::Tail {
+    if fixed.kind != Kind::Tail {
         return vec![Some(0)];
     }
     let thousandths = |bound: &f64| crate::domain::evidence::number::to_count((bound * 1000.0).round());

@@ -2,7 +2,8 @@
 //!
 //! Role: numbers to words. Inputs: a state. Outputs: text. Must never import: other rooms.
 
-use super::design::{Design, KindWord, SignalDesign, percent, share};
+use super::Kind;
+use super::design::{Design, SignalDesign, percent, share};
 use super::history::{History, SignalHistory};
 use super::state::{Cell, SignalState, State};
 use crate::domain::evidence::number::to_f64;
@@ -65,9 +66,9 @@ pub(super) fn boundary(design: &SignalDesign, test: usize) -> String {
 /// What a signal is called in a sentence.
 pub(super) fn subject(design: &SignalDesign, test: usize) -> String {
     match (design.kind, Term::of(&design.name)) {
-        (KindWord::Tail, _) => format!("share of requests slower than {}", boundary(design, test)),
-        (KindWord::Slow, _) => "share of slow requests".to_owned(),
-        (KindWord::Ratio, Some(Term::Errors)) => "error rate".to_owned(),
+        (Kind::Tail, _) => format!("share of requests slower than {}", boundary(design, test)),
+        (Kind::Slow, _) => "share of slow requests".to_owned(),
+        (Kind::Ratio, Some(Term::Errors)) => "error rate".to_owned(),
         _ => design.name.clone(),
     }
 }
@@ -123,12 +124,12 @@ pub(super) fn excluded(signal: &SignalState, design: &SignalDesign) -> Option<f6
 pub(super) fn allowance(design: &SignalDesign, against_history: bool) -> String {
     let ratio = design.ratio.get(usize::from(against_history)).map_or(1.0, |ratio| share(*ratio));
     match design.kind {
-        KindWord::Ratio | KindWord::Tail | KindWord::Slow => {
+        Kind::Ratio | Kind::Tail | Kind::Slow => {
             format!("{ratio:.2} times the old share plus {} %", percent(design.allowance().excess))
         }
-        KindWord::Level => format!("{ratio:.2} times the old value"),
-        KindWord::Growth => format!("{ratio:.2} times the old value unless it keeps growing"),
-        KindWord::Leak => "the growth of the previous revision at the same age".to_owned(),
+        Kind::Level => format!("{ratio:.2} times the old value"),
+        Kind::Growth => format!("{ratio:.2} times the old value unless it keeps growing"),
+        Kind::Leak => "the growth of the previous revision at the same age".to_owned(),
     }
 }
 

@@ -12,8 +12,7 @@ use super::line::{Line, Reading, Which};
 use super::seed::SeedRun;
 use super::{Fault, Form};
 use crate::domain::judge::{
-    Design, Finding, History, Judgement, Kind, KindWord, Observed, Overlap, Seen, Settings, Sides, SignalDesign, State,
-    judge,
+    Design, Finding, History, Judgement, Kind, Observed, Overlap, Seen, Settings, Sides, SignalDesign, State, judge,
 };
 
 /// Lines that are looked at before the first one is judged; only their times and forms are.
@@ -386,9 +385,9 @@ fn report(step: u64, t: f64, state: &State, judged: &Judgement) -> StepReport {
 }
 
 /// What a signal shows; and why it does not count, where it does not.
-fn text(kind: KindWord, weight: u32, message: &str, terms: &str) -> String {
+fn text(kind: Kind, weight: u32, message: &str, terms: &str) -> String {
     match (kind, weight) {
-        (KindWord::Leak, 0) => format!("{message} (no recorded start to compare its growth with)"),
+        (Kind::Leak, 0) => format!("{message} (no recorded start to compare its growth with)"),
         (_, 0) => format!("{message} ({terms})"),
         _ => message.to_owned(),
     }

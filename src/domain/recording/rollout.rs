@@ -7,7 +7,7 @@
 use super::json::{Fields, Json, Path, Wrong};
 use super::line::thousandths;
 use crate::domain::evidence::number::to_count;
-use crate::domain::judge::{Design, KindWord, PPM, Strata};
+use crate::domain::judge::{Design, Kind, PPM, Strata};
 
 const FIELDS: [&str; 8] = ["phi", "r0Eff", "weights", "boundaries", "startMass", "steps", "stepSeconds", "signals"];
 
@@ -27,7 +27,7 @@ pub(super) struct Rollout {
 /// What else is fixed of one signal.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Fixed {
-    pub(super) kind: Option<KindWord>,
+    pub(super) kind: Option<Kind>,
     strata: Option<Strata>,
     sigma: Option<[u32; 2]>,
     history_steps: Option<u32>,
@@ -132,12 +132,12 @@ impl Fixed {
         let fields = json.fields(path, &["kind", "strata", "sigma", "historySteps", "noisy", "unseen"])?;
         let of = |name: &'static str| fields.get(name);
         let words = [
-            ("ratio", KindWord::Ratio),
-            ("tail", KindWord::Tail),
-            ("slow", KindWord::Slow),
-            ("level", KindWord::Level),
-            ("growth", KindWord::Growth),
-            ("leak", KindWord::Leak),
+            ("ratio", Kind::Ratio),
+            ("tail", Kind::Tail),
+            ("slow", Kind::Slow),
+            ("level", Kind::Level),
+            ("growth", Kind::Growth),
+            ("leak", Kind::Leak),
         ];
         let strata = match of("strata") {
             Some(json) => {

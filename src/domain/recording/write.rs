@@ -10,8 +10,7 @@ use super::SCHEMA;
 use super::analysis::duration_text;
 use crate::domain::evidence::number::to_f64;
 use crate::domain::judge::{
-    Baseline, Design, History, KindWord, Observed, OnNoData, PPM, Row, Seen, Settings, Sides, SignalDesign,
-    SignalHistory,
+    Baseline, Design, History, Kind, Observed, OnNoData, PPM, Row, Seen, Settings, Sides, SignalDesign, SignalHistory,
 };
 use crate::domain::policy::{OnInconclusive, Scorer};
 use crate::domain::process::Counts;
@@ -150,7 +149,7 @@ fn rollout(design: &Design) -> Value {
         "r0Eff": by_name(&|signal| Some(json!(signal.ratio.map(share)))),
         "boundaries": by_name(&|signal| {
             let ms: Vec<f64> = signal.boundaries.iter().map(|thousandths| to_f64(*thousandths) / 1000.0).collect();
-            (signal.kind == KindWord::Tail).then(|| json!(ms))
+            (signal.kind == Kind::Tail).then(|| json!(ms))
         }),
         "signals": by_name(&|signal| Some(fixed(signal))),
     })
@@ -206,7 +205,7 @@ fn lines(
 }
 
 fn old_row(design: &SignalDesign, past: &SignalHistory, row: &Row) -> Option<Value> {
-    if design.kind != KindWord::Tail {
+    if design.kind != Kind::Tail {
         return Some(json!({ "old": row.first()? }));
     }
     let one = |chosen: &u64| {
@@ -229,7 +228,7 @@ fn reading(design: &SignalDesign, seen: &Seen) -> Value {
             }
             Value::Object(entry)
         }
-        Seen::Counts(tests) if design.kind == KindWord::Tail => {
+        Seen::Counts(tests) if design.kind == Kind::Tail => {
             let one = |(chosen, sides): (&u64, &Sides)| {
                 let mut entry = counts(sides);
                 entry.insert("ms".to_owned(), json!(to_f64(*chosen) / 1000.0));
