@@ -203,13 +203,7 @@ impl Reader<'_> {
             bounds: found.bounds.clone(),
             steps: steps.collect(),
             pods: pods.collect(),
-            // Before the first request there is nothing to compare with.
-            start: binned
-                .start
-                .iter()
-                .skip_while(|row| row.first().is_none_or(|total| *total == 0))
-                .map(|row| tests(row))
-                .collect(),
+            start: binned.start.iter().map(|row| tests(row)).collect(),
             long,
             longer: Some(resolution.as_secs_f64()),
             ..SignalHistory::default()

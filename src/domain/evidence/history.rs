@@ -20,7 +20,7 @@ const MOST_START: usize = 1440;
 pub struct Binned {
     /// Steps that held anything, oldest first: the total and its parts of each pod.
     pub steps: Vec<BTreeMap<PodName, Vec<u64>>>,
-    /// Counts of pods in their own warm-up, by age in steps.
+    /// Counts of pods in their own warm-up, by steps since their first sample, which holds everything before it.
     pub start: Vec<Vec<u64>>,
 }
 
@@ -38,12 +38,16 @@ pub fn bin(counters: &Counters, lives: &[PodLife], from: Timestamp, to: Timestam
         let starts: Vec<Timestamp> =
             life.container_starts.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let mut anchor: Option<Anchor> = None;
+        // The new pods' first step holds everything since their creation, so the old ones' first sample must too.
+        let mut first_sampled = None;
         for (time, row) in found.times.iter().zip(found.values.chunks_exact(counters.width.max(1))) {
             let sampled = time.1;
-            let Some(anchor) = anchor.as_mut() else {
+            first_sampled = first_sampled.or(Some(sampled));
+            if anchor.is_none() && (life.created < from || life.created >= sampled) {
                 anchor = Some(Anchor::new(sampled, row.to_vec()));
                 continue;
-            };
+            }
+            let anchor = anchor.get_or_insert_with(|| Anchor::new(life.created, vec![0; row.len()]));
             let Some(gain) = anchor.advance(sampled, row, &starts) else { continue };
             let grown = life.grown_from.is_some_and(|grown| gain.began >= grown);
             if sampled < from || sampled >= to {
@@ -53,7 +57,9 @@ pub fn bin(counters: &Counters, lives: &[PodLife], from: Timestamp, to: Timestam
                 if let Some(index) = index(sampled, from) {
                     add(bins.entry(index).or_default().entry(life.pod.clone()).or_default(), &gain.row);
                 }
-            } else if let Some(index) = index(sampled, life.created).filter(|index| *index < MOST_START) {
+            } else if let Some(index) =
+                index(sampled, first_sampled.unwrap_or(sampled)).filter(|index| *index < MOST_START)
+            {
                 if start.len() <= index {
                     start.resize(index + 1, Vec::new());
                 }

@@ -252,3 +252,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_first_sample_of_a_start_holds_everything_since_the_pod_was_created() {
+    let pod = PodName::new("shop", "old");
+    let mut counters = Counters::new(2, Vec::new());
+    // Created at 100, first scraped at 109, after its cold start; grown-up from 130.
+    for (at_second, total, bad) in [(109, 90, 30), (114, 140, 30), (134, 340, 32), (139, 390, 32)] {
+        counters.push(&pod, at(at_second), at(at_second), &[total, bad]);
+    }
+    let life = PodLife { created: at(100), grown_from: Some(at(130)), ..life("old", Side::Old, 100) };
+    let binned = bin(&counters, &[life], at(90), at(200), Duration::from_secs(5));
+    assert_eq!(binned.start, vec![vec![90, 30], vec![50, 0], vec![0, 0], vec![0, 0], vec![0, 0], vec![200, 2]]);
+    assert_eq!(binned.steps.len(), 1);
+}

@@ -83,11 +83,12 @@ impl Stage<'_> {
             Shop::new(&self.namespace, "db").replicas(1).deploy(self.cluster).await?;
         }
         let shop = self.push("v1", self.trial.scenario.before).await?;
-        shop.rolled_out(self.cluster, PREPARATION).await?;
+        // A service in use gets requests from its first second on, and so did the release before.
         if self.trial.scenario.rate > 0 {
             let load = self.load();
             wait_for("the load", PREPARATION, async || load.start(self.cluster).await).await?;
         }
+        shop.rolled_out(self.cluster, PREPARATION).await?;
         self.cluster.apply(&self.guard().to_string()).await?;
         let serving = async || {
             let status = self.look().await.map_err(|error| format!("{error:#}"))?.guard;
