@@ -5,7 +5,7 @@ use testbed::shop::{Load, Shop};
 /// Where the demo plays.
 pub const NAMESPACE: &str = "demo";
 /// Requests per second.
-pub const RATE: u32 = 100;
+pub const RATE: u32 = 300;
 /// The load ends by itself, whatever becomes of the demo.
 const LOAD_SECONDS: u32 = 1800;
 

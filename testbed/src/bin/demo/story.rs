@@ -89,10 +89,10 @@ impl Story {
         let look = async || {
             let seen = self.traffic().await.map_err(|error| error.to_string())?;
             let ok = seen.get("v1").map_or(0, |counts| counts.0);
-            if ok > 4000 { Ok(()) } else { Err(format!("{ok} answers")) }
+            if ok > 12_000 { Ok(()) } else { Err(format!("{ok} answers")) }
         };
         say("40 seconds of ordinary traffic: what the next release is compared with");
-        wait_for("4,000 answers of v1", Duration::from_secs(90), look).await?;
+        wait_for("12,000 answers of v1", Duration::from_secs(90), look).await?;
         Ok(())
     }
 
