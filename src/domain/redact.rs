@@ -124,6 +124,9 @@ const PATTERNS: &[(SecretKind, &str)] = &[
     (SecretKind::Card, r"[0-9](?:[ -]?[0-9]){12,18}"),
 ];
 
+/// How often a cut text is looked at again.
+const MOST_ROUNDS: usize = 8;
+
 impl Redactor {
     /// Compiles the patterns.
     #[must_use]
@@ -146,13 +149,26 @@ impl Redactor {
     #[must_use]
     pub fn redact_counted(&self, text: &str, max_chars: usize) -> (Redacted, Counts) {
         let mut counts = Counts::new();
+        let mut text = cut(&self.blacken(text, &mut counts), max_chars);
+        // What is cut off may have kept the rest from looking like a secret.
+        for _ in 0..MOST_ROUNDS {
+            let again = cut(&self.blacken(&text, &mut counts), max_chars);
+            if again == text {
+                break;
+            }
+            text = again;
+        }
+        (Redacted(text), counts)
+    }
+
+    fn blacken<'t>(&self, text: &'t str, counts: &mut Counts) -> Cow<'t, str> {
         let mut text = Cow::Borrowed(text);
         for pattern in &self.patterns {
-            if let Cow::Owned(changed) = pattern.apply(&text, &mut counts) {
+            if let Cow::Owned(changed) = pattern.apply(&text, counts) {
                 text = Cow::Owned(changed);
             }
         }
-        (Redacted(cut(&text, max_chars)), counts)
+        text
     }
 }
 
