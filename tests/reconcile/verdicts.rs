@@ -95,6 +95,12 @@ async fn a_bad_release_is_undone_once_with_the_intent_written_first_and_verified
     .await;
     assert!(managers.contains("kubectl"), "{managers}");
 
+    // Events follow the status they speak of.
+    let told = |reason: &str| rig.api.all("events").iter().any(|(_, event)| event["reason"] == reason);
+    for reason in ["RolloutDetected", "AnalysisFailed", "RollbackStarted"] {
+        rig.until(&format!("there is an event {reason}"), || told(reason)).await;
+    }
+
     // Restored pods must stay Ready for half a minute: another process finds that half a minute gone.
     operator.die().await;
     rig.long_ago();
@@ -103,10 +109,7 @@ async fn a_bad_release_is_undone_once_with_the_intent_written_first_and_verified
     assert!(is(&status, "RolledBack", "True") && status["undo"].is_null(), "{status:#}");
     assert!(!is(&status, "Healthy", "True"), "what was restored was not judged: {status:#}");
     assert_eq!(rig.undos().len(), 1);
-    let events = rig.api.all("events").into_iter().map(|(_, event)| event["reason"].clone()).collect::<Vec<_>>();
-    for reason in ["RolloutDetected", "AnalysisFailed", "RollbackStarted", "RollbackSucceeded"] {
-        assert!(events.contains(&json!(reason)), "{reason} is not among {events:?}");
-    }
+    rig.until("there is an event RollbackSucceeded", || told("RollbackSucceeded")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
