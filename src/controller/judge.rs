@@ -17,8 +17,7 @@ use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{AnalysisStatus, KnownGood, SignalStatus, time};
 use crate::domain::assess::{
-    self, AssessInput, AssessState, Assessment, EvidenceState, MetricReadings, Reading, RolloutView, SignalReading,
-    SignalVerdict,
+    self, AssessInput, AssessState, Assessment, EvidenceState, MetricReadings, Reading, RolloutView, SignalVerdict,
 };
 use crate::domain::chain::{self, Decision, Health, Moment, Step};
 use crate::domain::evidence::PodLife;
@@ -30,7 +29,6 @@ use crate::domain::policy::{Interval, Policy, Scorer};
 use crate::domain::recording;
 use crate::domain::redact::SERVER_MESSAGE;
 use crate::domain::rollout::{PodFact, Side, Workload};
-use crate::domain::signal::Term;
 use crate::observe::prometheus::{PrometheusSource, ReadRequest};
 use crate::record::events::EventReason;
 
@@ -100,7 +98,7 @@ pub async fn step(
     let interval = policy.analysis.interval.resolve(case.scrape(assessment.scrape));
     case.wake_at(plan::next_on_grid(case.now, pace(policy, &current, case.now, interval)));
     keep_recording(case, policy, &current, &assessment, view.history);
-    let blind = blind(&readings);
+    let blind = readings.blinding_error();
     say_metrics(case, current.first_ready.is_some(), readings.error(), blind.is_some());
     show(case, &assessment);
     let moment = Moment {
@@ -112,7 +110,7 @@ pub async fn step(
         on_inconclusive: policy.analysis.on_inconclusive,
     };
     let scored = case.last_scored(&assessment);
-    match chain::decide(&assessment, scored.as_ref(), blind.as_deref(), &moment) {
+    match chain::decide(&assessment, scored.as_ref(), blind, &moment) {
         Step::Watch(reason, message) => {
             alert(case, reason, &message);
             case.observe_condition(Type::Healthy, Truth::Unknown, reason, &message);
@@ -343,14 +341,6 @@ async fn read(
         }
     }
     readings
-}
-
-/// Why nothing can be said about errors, if so. Without another signal the judge goes on, and says what is missing.
-fn blind(readings: &MetricReadings) -> Option<String> {
-    let errored = |signal: &&SignalReading| matches!(signal.reading, Reading::Errored(_));
-    let needed = readings.signals.iter().any(|signal| errored(&signal) && signal.term == Some(Term::Errors));
-    let all = !readings.signals.is_empty() && readings.signals.iter().all(|signal| errored(&signal));
-    (needed || all).then(|| readings.error().unwrap_or_default().to_owned())
 }
 
 fn say_metrics(case: &mut Case<'_>, asked: bool, error: Option<&str>, blind: bool) {

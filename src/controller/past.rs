@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::memory::Past;
-use crate::domain::assess::{Measured, MetricReadings, Reading, SignalReading, share_of_limit};
+use crate::domain::assess::{Measured, MetricReadings, share_of_limit};
 use crate::domain::evidence::{Counters, GaugePoint, PodLife, bin, scrape_interval};
 use crate::domain::judge::{History, MAX_HISTORY_STEPS, SignalHistory};
 use crate::domain::policy::{Interval, Policy};
@@ -150,12 +150,10 @@ impl Reader<'_> {
         };
         let readings = self.source.read_past(request, resolution).await;
         // A signal that cannot be read is waited for at first; later the others begin without it.
-        let errored = |signal: &SignalReading| matches!(signal.reading, Reading::Errored(_));
-        let all = readings.signals.iter().all(errored);
-        let needed = readings.signals.iter().any(|signal| signal.term == Some(Term::Errors) && errored(signal));
-        match readings.error() {
-            Some(error) if self.patient || all || needed => Err(error.to_owned()),
-            _ => Ok(readings),
+        let error = if self.patient { readings.error() } else { readings.blinding_error() };
+        match error {
+            Some(error) => Err(error.to_owned()),
+            None => Ok(readings),
         }
     }
 

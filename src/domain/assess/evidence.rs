@@ -77,21 +77,7 @@ pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: 
         }
     };
     let mut extras = Extras::default();
-    let mut steps: BTreeMap<Timestamp, Vec<Option<(Seen, Timestamp)>>> = BTreeMap::new();
-    let count = state.signals.len();
-    for (index, reading) in input.readings.signals.iter().enumerate().take(count) {
-        let (Some(signal), Some(design)) = (state.signals.get(index), state.design.signals.get(index)) else {
-            continue;
-        };
-        for (until, seen) in closed(reading, input, &state, signal.until, design, &mut extras) {
-            // A gauge's stretch is known to be complete one step after its end.
-            let late = if matches!(seen, Seen::Values { .. }) { step_length(&state) } else { SignedDuration::ZERO };
-            let at = until.checked_add(late).unwrap_or(until);
-            if let Some(slot) = steps.entry(at).or_insert_with(|| vec![None; count]).get_mut(index) {
-                *slot = Some((seen, until));
-            }
-        }
-    }
+    let steps = closed_steps(input.readings.signals.iter(), input, &state, &mut extras);
     let (controls, suffers) = judge_controls(before, input, view, analysis);
     let limits = view.settings.limits();
     let mut judgement = judge::judge(view.settings, &state);
@@ -147,20 +133,9 @@ fn judge_controls(
             State::new(design, before.began)
         });
         let seen = AssessInput { lives: control.lives, readings: control.readings, ..*input };
-        let mut steps: BTreeMap<Timestamp, Vec<Option<Seen>>> = BTreeMap::new();
-        let count = state.signals.len();
         let readings = control.readings.signals.iter().filter(|reading| errors(&reading.name));
-        for (index, reading) in readings.enumerate().take(count) {
-            let (Some(signal), Some(design)) = (state.signals.get(index), state.design.signals.get(index)) else {
-                continue;
-            };
-            for (at, step) in closed(reading, &seen, state, signal.until, design, &mut Extras::default()) {
-                if let Some(slot) = steps.entry(at).or_insert_with(|| vec![None; count]).get_mut(index) {
-                    *slot = Some(step);
-                }
-            }
-        }
-        for (at, signals) in steps {
+        for (at, steps) in closed_steps(readings, &seen, state, &mut Extras::default()) {
+            let signals = steps.into_iter().map(|step| step.map(|(seen, _)| seen)).collect();
             state.step(control.history, &[], &Observed { at, signals, pods: None, settled: false });
         }
         suffers |= state.ln_e() >= state.design.threshold();
@@ -218,6 +193,32 @@ fn pods_missing(input: &AssessInput<'_>) -> Option<(Reason, String)> {
     let new: Vec<&PodLife> = input.lives.iter().filter(|life| life.side == Some(Side::New)).collect();
     (new.is_empty() || new.iter().all(|life| life.grown_from.is_none()))
         .then(|| (Reason::NoNewRevisionPods, "no pod of the new revision is Ready yet".to_owned()))
+}
+
+/// What closed at each moment: one entry a signal, with the end of the stretch that it counted.
+type ClosedSteps = BTreeMap<Timestamp, Vec<Option<(Seen, Timestamp)>>>;
+
+/// The steps of every signal that closed since its last one. `readings` come in the order of the design.
+fn closed_steps<'a>(
+    readings: impl Iterator<Item = &'a SignalReading>,
+    input: &AssessInput<'_>,
+    state: &State,
+    extras: &mut Extras,
+) -> ClosedSteps {
+    let mut steps = ClosedSteps::new();
+    let count = state.signals.len();
+    let judged = state.signals.iter().zip(&state.design.signals);
+    for (index, (reading, (signal, design))) in readings.zip(judged).enumerate() {
+        for (until, seen) in closed(reading, input, state, signal.until, design, extras) {
+            // A gauge's stretch is known to be complete one step after its end.
+            let late = if matches!(seen, Seen::Values { .. }) { step_length(state) } else { SignedDuration::ZERO };
+            let at = until.checked_add(late).unwrap_or(until);
+            if let Some(slot) = steps.entry(at).or_insert_with(|| vec![None; count]).get_mut(index) {
+                *slot = Some((seen, until));
+            }
+        }
+    }
+    steps
 }
 
 /// The steps of one signal that closed since its last one.

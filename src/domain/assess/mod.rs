@@ -145,6 +145,16 @@ impl MetricReadings {
         Self { signals: names.map(entry).collect() }
     }
 
+    /// The first error, if nothing can be said about errors or about anything. Without another signal the judge goes on,
+    /// and says what is missing.
+    #[must_use]
+    pub fn blinding_error(&self) -> Option<&str> {
+        let errored = |signal: &SignalReading| matches!(signal.reading, Reading::Errored(_));
+        let needed = self.signals.iter().any(|signal| errored(signal) && signal.term == Some(Term::Errors));
+        let all = self.signals.iter().all(errored);
+        self.error().filter(|_| needed || all)
+    }
+
     /// The first error, if any signal could not be read.
     #[must_use]
     pub fn error(&self) -> Option<&str> {

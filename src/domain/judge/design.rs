@@ -37,6 +37,18 @@ pub struct Strata {
     pub history: u32,
 }
 
+impl Strata {
+    /// The same proportions, adding up to the whole; nothing stays nothing.
+    fn whole(self) -> Self {
+        let all = u64::from(self.young) + u64::from(self.grown) + u64::from(self.history);
+        let part = |weight: u32| {
+            let scaled = (u64::from(weight) * u64::from(PPM)).checked_div(all).unwrap_or(0);
+            u32::try_from(scaled).unwrap_or(0)
+        };
+        Self { young: part(self.young), grown: part(self.grown), history: part(self.history) }
+    }
+}
+
 /// How long both revisions are expected to serve side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
@@ -203,12 +215,7 @@ fn strata(settings: &Settings, history: &SignalHistory, overlap: Overlap, long: 
         return if all == of(0, 0, 0) { all } else { of(0, 0, 100) };
     }
     // Response times and gauges know no young pods: the rest shares their part.
-    let rest = u64::from(all.grown) + u64::from(all.history);
-    let part = |weight: u32| {
-        let scaled = (u64::from(weight) * u64::from(PPM)).checked_div(rest).unwrap_or(0);
-        u32::try_from(scaled).unwrap_or(0)
-    };
-    Strata { young: 0, grown: part(all.grown), history: part(all.history) }
+    Strata { young: 0, ..all }.whole()
 }
 
 impl SignalDesign {
@@ -326,14 +333,8 @@ impl SignalDesign {
             self.strata.history = 0;
         }
         self.noisy = before != self.strata;
-        let left = self.strata;
-        let whole = left.young + left.grown + left.history;
-        let part = |weight: u32| {
-            let scaled = (u64::from(weight) * u64::from(PPM)).checked_div(u64::from(whole)).unwrap_or(0);
-            u32::try_from(scaled).unwrap_or(0)
-        };
         if self.noisy {
-            self.strata = Strata { young: part(left.young), grown: part(left.grown), history: part(left.history) };
+            self.strata = self.strata.whole();
         }
     }
 
