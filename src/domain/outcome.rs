@@ -197,3 +197,31 @@ words! {
         ScaledToZero = "ScaledToZero",
     }
 }
+
+words! {
+    /// What kind of failure it was: what people, prompts and training samples sort decisions by.
+    FailureClass {
+        /// The process ends by itself.
+        Crash = "crash",
+        /// The kernel ended it for using more memory than its limit.
+        Oom = "oom",
+        /// The image cannot be had.
+        Image = "image",
+        /// Something it is configured with is missing or wrong.
+        ConfigError = "config_error",
+        /// Memory grows until it ends.
+        MemoryLeak = "memory_leak",
+        /// A database does not answer in time.
+        DatabaseTimeout = "database_timeout",
+        /// Something it depends on cannot be reached.
+        DependencyUnavailable = "dependency_unavailable",
+        /// It answers more slowly.
+        Performance = "performance",
+        /// Somebody limits its rate.
+        RateLimit = "rate_limit",
+        /// None of the others.
+        Other = "other",
+        /// Nothing failed.
+        None = "none",
+    }
+}
