@@ -135,7 +135,7 @@ mod tests {
     fn one_node_is_started_as_ever_and_the_second_among_mounts_of_its_own() {
         let dir = Path::new("/w");
         let [first, second] = nodes(dir, 2).try_into().unwrap();
-        assert_eq!(nodes(dir, 1), [first.clone()]);
+        assert_eq!(nodes(dir, 1)[0], first);
         let [containerd, kubelet] = first.components();
         assert_eq!(containerd.program, Path::new("/w/bin/containerd"));
         assert!(kubelet.arguments.contains(&"--root-dir=/w/kubelet".to_owned()), "{:?}", kubelet.arguments);
