@@ -53,7 +53,7 @@ const KWOK: &str = "--kubeconfig=@DIR@/kubeconfig --config=@DIR@/kwok-stages.yam
 /// When an option cannot be used.
 pub fn all(dir: &Path, options: &Options) -> Result<Vec<Component>> {
     // Nodes of kwok renew their leases four times in that time, which must be often enough for the controllers.
-    let (lose, lease) = if options.nodes > 1 { (LOSE_NODES, "16") } else { ("", "40") };
+    let (lose, lease) = if options.nodes > 1 { (LOSE_NODES, "24") } else { ("", "40") };
     let (controllers, kwok) = (format!("{CONTROLLERS}{lose}"), KWOK.replace("@LEASE@", lease));
     let fixed = [
         ("etcd", ETCD),

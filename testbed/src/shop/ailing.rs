@@ -102,6 +102,14 @@ impl Shop {
         self.fault("EXIT_ON_NODE", node)
     }
 
+    /// Exits in the first so many starts of each pod, as one that waits for its database; counted in a volume of the pod.
+    #[must_use]
+    pub fn exits_at_start(self, times: u32) -> Self {
+        self.with_pod(&json!({"volumes": [{"name": "starts", "emptyDir": {}}]}))
+            .with_container(&json!({"volumeMounts": [{"name": "starts", "mountPath": "/starts"}]}))
+            .fault("EXIT_AT_START_TIMES", &times.to_string())
+    }
+
     /// A volume of a ConfigMap that does not exist.
     #[must_use]
     pub fn volume_of_missing_config_map(self) -> Self {

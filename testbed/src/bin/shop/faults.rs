@@ -18,6 +18,8 @@ use crate::settings::Settings;
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Leak and chatter come in tenths of a second, so that they grow evenly.
 const TENTH: Duration = Duration::from_millis(100);
+/// Outlives the container in a volume of its pod.
+const STARTS: &str = "/starts/count";
 const MIB: usize = 1024 * 1024;
 /// In MiB: beyond every limit that a test sets, and little for a machine.
 const EAT_AT_MOST: usize = 1024;
@@ -64,6 +66,14 @@ pub fn start(shop: &Arc<Shop>) -> Result<()> {
 pub async fn at_start(settings: &Settings) -> Result<()> {
     if settings.exit_on_node.is_some() && settings.exit_on_node == settings.node_name {
         give_up(settings, "fatal: cannot write to the disk of this node: read-only file system");
+    }
+    if settings.exit_at_start_times > 0 {
+        let before = std::fs::read_to_string(STARTS).unwrap_or_default();
+        let starts: u32 = before.trim().parse().unwrap_or_default();
+        std::fs::write(STARTS, format!("{}", starts + 1)).context("cannot count the starts")?;
+        if starts < settings.exit_at_start_times {
+            give_up(settings, "fatal: connection to the database refused");
+        }
     }
     if let Some(url) = settings.dependency_url.as_ref().filter(|_| settings.exit_until_dependency) {
         let uri: Uri = url.parse().context("the dependency has no valid address")?;

@@ -33,6 +33,8 @@ pub struct Settings {
     pub exit_on_node: Option<String>,
     /// The node it is on, if the pod template says so.
     pub node_name: Option<String>,
+    /// It ends like that in its first so many starts, counted in the file `/starts/count`.
+    pub exit_at_start_times: u32,
     /// It ends like that at its start while the dependency does not answer 200.
     pub exit_until_dependency: bool,
     /// From this age on it takes memory as fast as it can, until the kernel kills it.
@@ -80,6 +82,7 @@ impl Settings {
             exit_message: get("EXIT_MESSAGE"),
             exit_on_node: get("EXIT_ON_NODE"),
             node_name: get("NODE_NAME"),
+            exit_at_start_times: number(get, "EXIT_AT_START_TIMES", 0, 0, 1000)?,
             exit_until_dependency: switch(get, "EXIT_UNTIL_DEPENDENCY")?,
             oom_after: seconds(get, "OOM_AFTER_S")?,
             liveness_fails_after: seconds(get, "LIVENESS_FAILS_AFTER_S")?,
