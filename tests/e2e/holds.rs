@@ -9,7 +9,7 @@ use testbed::shop::Kind;
 use tokio::sync::Mutex;
 
 use crate::facts::{REGISTRY, serving, shop};
-use crate::scene::Scene;
+use crate::scene::{Guard, Scene};
 
 /// Whoever needs the second node as it is, or takes it away.
 static SECOND_NODE: Mutex<()> = Mutex::const_new(());
@@ -23,9 +23,10 @@ fn needs_two_nodes(scene: &Scene) -> Result<()> {
 }
 
 /// Nothing was undone, now and a while later, and this is why.
-async fn held(scene: &Scene, reason: &str, generation: i64) -> Result<()> {
-    let guard = scene.until(reason, |guard| guard.reason("Healthy") == reason).await?;
-    guard.expect("Healthy", "Unknown", reason)?;
+async fn held(scene: &Scene, reasons: &[&str], generation: i64) -> Result<()> {
+    let named = |guard: &Guard| reasons.contains(&guard.reason("Healthy"));
+    let guard = scene.until(&format!("Healthy for {reasons:?}"), named).await?;
+    ensure!(guard.status("Healthy") == "Unknown", "{}", guard.line());
     ensure!(!guard.message("Healthy").is_empty(), "no sentence says why");
     kept(scene, generation).await
 }
@@ -50,7 +51,7 @@ pub async fn a_node_that_is_lost_while_a_release_rolls_out_is_not_held_against_i
     let result = async {
         wait_for("a new pod on the second node", Duration::from_secs(20), pending).await?;
         scene.cluster.stop(Component::SecondKubelet).await?;
-        held(&scene, "NodeProblem", 2).await
+        held(&scene, &["NodeProblem"], 2).await
     }
     .await;
     scene.cluster.start(Component::SecondContainerd).await?;
@@ -79,7 +80,7 @@ pub async fn a_node_on_which_every_version_crashes_is_not_held_against_a_release
     let other = scene.shop_named("other").replicas(2).on_node("node-2").exits_on_node("node-2");
     scene.push(&other).await?;
     scene.push(&first.clone().version("v2").exits_on_node("node-2")).await?;
-    held(&scene, "NodeProblem", 2).await
+    held(&scene, &["NodeProblem"], 2).await
 }
 
 /// Somebody drains the node while the new pods start, and then the node itself runs out of memory.
@@ -138,7 +139,7 @@ pub async fn a_quota_that_lets_no_new_pod_in_is_not_held_against_a_release(scene
     };
     wait_for("the quota to count", Duration::from_secs(20), counted).await?;
     scene.push(&first.clone().version("v2")).await?;
-    held(&scene, "ReplicaFailure", 2).await
+    held(&scene, &["ReplicaFailure"], 2).await
 }
 
 /// No node takes the new pods, and the release did not change what it asks of a node.
@@ -150,7 +151,7 @@ pub async fn pods_that_no_node_takes_are_not_held_against_a_release(scene: Scene
     scene.cluster.kubectl(&["cordon", "node-2"]).await?;
     let result = async {
         scene.push(&first.clone().version("v2")).await?;
-        held(&scene, "Unschedulable", 2).await
+        held(&scene, &["Unschedulable"], 2).await
     }
     .await;
     scene.cluster.kubectl(&["uncordon", "node-2"]).await?;
@@ -173,7 +174,7 @@ pub async fn a_registry_that_is_down_for_everybody_is_not_held_against_a_release
         for app in ["app=shop", "app=other"] {
             scene.kubectl(&["delete", "pod", "-l", app, "--wait=false"]).await?;
         }
-        held(&scene, "RegistryUnavailable", 2).await
+        held(&scene, &["RegistryUnavailable", "SharedIncident"], 2).await
     }
     .await;
     scene.cluster.start(Component::ImageRegistry).await?;
@@ -202,7 +203,7 @@ pub async fn two_bad_nodes_under_a_large_daemon_set_undo_nothing(scene: Scene) -
     let second = first.version("v2");
     scene.push(&second).await?;
     second.rolled_out(&scene.cluster, Duration::from_mins(1)).await?;
-    let revised = |guard: &crate::scene::Guard| guard.revision() != before.revision();
+    let revised = |guard: &Guard| guard.revision() != before.revision();
     scene.until("the guard to see version 2", revised).await?;
     for restarts in 1..=6 {
         for node in ["kwok-1", "kwok-2"] {
