@@ -63,16 +63,21 @@ unit: ## Unit, property, golden and recorded-API tests
 e2e: testbed images ## Tests on the real cluster
 	@echo "== tests on the real cluster"
 	@cargo test --locked --test e2e --no-run
-	@$(TESTBED) run -- cargo test --locked --offline --test e2e
+	@$(TESTBED) run --nodes 2 -- cargo test --locked --offline --test e2e
 	@echo "== the testbed leaves nothing behind"
 	@cargo test --locked -p testbed --test '*'
 
 .PHONY: bench
-bench: testbed images bench-evidence ## Print the bench tables and write target/bench/*.json
+bench: testbed images bench-evidence bench-pod-truth ## Print the bench tables and write target/bench/*.json
 	@# What is measured is the operator's release binary, which `testbed images` built; the benches only drive it.
 	@cargo build --locked --quiet --bench tick --bench watch
 	@$(TESTBED) run --no-images -- cargo bench --locked --quiet --profile dev --bench watch
 	@$(TESTBED) run --scrape-interval 5s -- cargo bench --locked --quiet --profile dev --bench tick
+
+.PHONY: bench-pod-truth
+bench-pod-truth: testbed images ## Crash loops, missing images and the like on the real cluster: how soon each is undone
+	@cargo build --locked --quiet --bench pod_truth
+	@$(TESTBED) run --scrape-interval 5s -- cargo bench --locked --quiet --profile dev --bench pod_truth
 
 .PHONY: bench-evidence
 bench-evidence: ## Simulate releases, compare the rules, rewrite the tables and plots of docs/evidence.md

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
-use crate::inner::{control, prometheus, supervisor, turns};
+use crate::inner::{control, image_registry, nodes, prometheus, supervisor, turns};
 use crate::need::Missing;
 use crate::outer::Options;
 use crate::{build, cache, images, inner, need, outer, registry};
@@ -67,6 +67,16 @@ enum Task {
         /// What to do
         action: Action,
     },
+    /// Stop, start or restart the image registry, which is not started before it is asked for
+    Registry {
+        /// What to do
+        action: Action,
+    },
+    /// Lose the second node of `--nodes 2`, or get it back
+    SecondNode {
+        /// What to do
+        action: Action,
+    },
     /// Nodes that exist only in the API, for scale
     Kwok {
         /// What to do
@@ -85,6 +95,8 @@ enum Task {
     Stay(ClusterArgs),
     #[command(hide = true)]
     InTurn { listen: SocketAddr, servers: Vec<SocketAddr> },
+    #[command(hide = true)]
+    ImageRegistry { listen: SocketAddr, archives: Vec<PathBuf> },
     #[command(hide = true)]
     EnterNamespaces(InsideArgs),
     #[command(hide = true)]
@@ -120,6 +132,9 @@ struct ClusterArgs {
     /// How many independent Prometheus servers answer in turn behind the one address
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=2))]
     prometheus_replicas: u16,
+    /// How many nodes really run containers; pods reach the second only if they tolerate the taint `testbed/second-node`
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=2))]
+    nodes: u16,
 }
 
 #[derive(Debug, Args)]
@@ -170,11 +185,14 @@ async fn perform(task: Task) -> Result<u8> {
         Task::Kubectl { arguments } => enter(&[vec!["kubectl".to_owned()], arguments].concat()),
         Task::Prometheus { action } => ask(&component_request(action, "prometheus")).await,
         Task::Apiserver { action } => ask(&component_request(action, "kube-apiserver")).await,
+        Task::Registry { action } => ask(&component_request(action, image_registry::NAME)).await,
+        Task::SecondNode { action } => second_node(action).await,
         Task::Kwok { action: KwokAction::Start, nodes } => ask(&format!("kwok {nodes}")).await,
         Task::Kwok { action: KwokAction::Stop, .. } => ask("stop kwok").await,
         Task::LoadImage { files } => load_images(&files).await,
         Task::Supervise(inside) => supervisor::supervise(&inside.dir, &inside.command).await,
         Task::InTurn { listen, servers } => turns::serve(listen, servers).await.map(|()| 0),
+        Task::ImageRegistry { listen, archives } => image_registry::serve(listen, &archives).await.map(|()| 0),
         Task::EnterNamespaces(_) | Task::FirstProcess(_) => bail!("not to be called here"),
     }
 }
@@ -225,6 +243,21 @@ async fn load_images(files: &[PathBuf]) -> Result<u8> {
     Ok(0)
 }
 
+/// A node is lost with its kubelet; it comes back with its containerd first.
+async fn second_node(action: Action) -> Result<u8> {
+    let stops = !matches!(action, Action::Start);
+    let starts = !matches!(action, Action::Stop);
+    if stops {
+        ask(&format!("stop {}", nodes::SECOND_KUBELET)).await?;
+        ask(&format!("stop {}", nodes::SECOND_CONTAINERD)).await?;
+    }
+    if starts {
+        ask(&format!("start {}", nodes::SECOND_CONTAINERD)).await?;
+        ask(&format!("start {}", nodes::SECOND_KUBELET)).await?;
+    }
+    Ok(0)
+}
+
 fn component_request(action: Action, component: &str) -> String {
     let action = match action {
         Action::Stop => "stop",
@@ -251,6 +284,7 @@ async fn options(args: ClusterArgs, open: bool) -> Result<Options> {
         images: archives,
         scrape_interval: args.scrape_interval,
         prometheus_replicas: args.prometheus_replicas,
+        nodes: args.nodes,
         open,
     })
 }
@@ -295,6 +329,7 @@ async fn up(args: ClusterArgs) -> Result<u8> {
         "--no-images".to_owned(),
         format!("--scrape-interval={}", options.scrape_interval),
         format!("--prometheus-replicas={}", options.prometheus_replicas),
+        format!("--nodes={}", options.nodes),
     ];
     arguments.extend(options.images.iter().map(|image| format!("--image={}", image.display())));
     let cluster = outer::up(&arguments)?;

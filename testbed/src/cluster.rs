@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::inner::control;
 use crate::inner::network::NODE;
+use crate::inner::{control, image_registry, nodes};
 use crate::outer::Options;
 
 /// Why something did not work.
@@ -71,6 +71,12 @@ pub enum Component {
     ControllerManager,
     /// The scheduler.
     Scheduler,
+    /// The image registry; does not run before it is started.
+    ImageRegistry,
+    /// The kubelet of the second node, without which the node is lost after 12 s. Its containers run on.
+    SecondKubelet,
+    /// The containerd of the second node, without which nothing starts there and its kubelet calls the node unready.
+    SecondContainerd,
 }
 
 impl Component {
@@ -80,6 +86,9 @@ impl Component {
             Self::ApiServer => "kube-apiserver",
             Self::ControllerManager => "kube-controller-manager",
             Self::Scheduler => "kube-scheduler",
+            Self::ImageRegistry => image_registry::NAME,
+            Self::SecondKubelet => nodes::SECOND_KUBELET,
+            Self::SecondContainerd => nodes::SECOND_CONTAINERD,
         }
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::build::Program;
+use crate::inner::nodes;
 use crate::registry::{Cluster, Record};
 use crate::{cache, cgroup, registry};
 
@@ -28,6 +29,8 @@ pub struct Options {
     pub scrape_interval: String,
     /// How many Prometheus servers answer in turn.
     pub prometheus_replicas: u16,
+    /// How many nodes really run containers: one, or two.
+    pub nodes: u16,
     /// Left running by `testbed up`.
     pub open: bool,
 }
@@ -42,11 +45,11 @@ struct Remains {
 }
 
 impl Remains {
-    fn create(open: bool) -> Result<Self> {
+    fn create(options: &Options) -> Result<Self> {
         let name = cache::cluster_name();
         let dir = std::env::temp_dir().join(&name);
         let outer = i32::try_from(std::process::id()).context("the process id is out of range")?;
-        let cluster = Cluster { name, dir, outer, open };
+        let cluster = Cluster { name, dir, outer, open: options.open };
         let record = Record::create(&cluster)?;
         let remains = Self { cluster, record: Some(record) };
         fs::DirBuilder::new()
@@ -55,6 +58,9 @@ impl Remains {
             .with_context(|| format!("cannot create the work folder {}", remains.cluster.dir.display()))?;
         fs::create_dir(remains.cluster.dir.join("log"))?;
         cgroup::create(&remains.cluster.name)?;
+        for node in nodes::nodes(&remains.cluster.dir, options.nodes).iter().skip(1) {
+            cgroup::create(&format!("{}/{}", remains.cluster.name, node.name))?;
+        }
         Ok(remains)
     }
 
@@ -90,7 +96,7 @@ pub async fn run(programs: &[Program], options: &Options, command: &[String]) ->
     let mut hangups = signal(SignalKind::hangup())?;
     // The first process inside comes to us when `unshare` is killed: nobody else may be there to collect it.
     nix::sys::prctl::set_child_subreaper(true)?;
-    let mut remains = Remains::create(options.open)?;
+    let mut remains = Remains::create(options)?;
     let dir = remains.cluster.dir.clone();
     lay_out(&dir, programs, options)?;
     let mut child = tokio::process::Command::new(std::env::current_exe()?)

@@ -22,9 +22,15 @@ fn testbed() -> Command {
 
 /// Starts a cluster whose command first prints its work folder.
 fn start(script: &str) -> Running {
+    start_with(&[], script)
+}
+
+fn start_with(options: &[&str], script: &str) -> Running {
     let script = format!("echo \"$TESTBED_DIR\"; {script}");
     let mut child = testbed()
-        .args(["run", "--no-images", "--", "sh", "-c", &script])
+        .args(["run", "--no-images"])
+        .args(options)
+        .args(["--", "sh", "-c", &script])
         .env_remove("TESTBED_DIR")
         .stdout(Stdio::piped())
         .spawn()
@@ -109,6 +115,14 @@ fn a_command_that_succeeds_leaves_nothing_and_the_kernel_as_it_was() {
     assert_eq!(cluster.exit_code(), Some(0));
     nothing_is_left(&cluster.name(), &cluster.dir);
     assert_eq!(kernel_settings(), before);
+}
+
+#[test]
+fn a_second_node_and_a_registry_leave_nothing_either() {
+    let script = "testbed registry start && testbed second-node restart && kubectl get node node-2 >/dev/null";
+    let mut cluster = start_with(&["--nodes", "2"], script);
+    assert_eq!(cluster.exit_code(), Some(0));
+    nothing_is_left(&cluster.name(), &cluster.dir);
 }
 
 #[test]

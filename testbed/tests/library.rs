@@ -48,6 +48,48 @@ fn two_prometheus_servers_answer_in_turn_at_one_address() {
     inside_of(&["--prometheus-replicas", "2"], "inside_two_prometheus_servers_answer_in_turn");
 }
 
+#[test]
+fn a_second_node_serves_is_lost_and_comes_back_and_images_come_from_a_registry() {
+    inside_of(&["--nodes", "2"], "inside_a_second_node_and_a_registry");
+}
+
+#[tokio::test]
+#[ignore = "runs inside a cluster, see above"]
+async fn inside_a_second_node_and_a_registry() {
+    let cluster = Cluster::join().expect("inside a testbed");
+    cluster.start(Component::ImageRegistry).await.expect("registry");
+    let shop = Shop::new("demo", "shop").replicas(2).from_registry("Always").over_both_nodes();
+    shop.deploy(&cluster).await.expect("deployed");
+    shop.rolled_out(&cluster, Duration::from_mins(1)).await.expect("rolled out");
+    let nodes = ["-n", "demo", "get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"];
+    let nodes = cluster.kubectl(&nodes).await.expect("pods");
+    assert!(nodes.contains("node-1") && nodes.contains("node-2"), "{nodes}");
+    let logs = cluster.kubectl(&["-n", "demo", "logs", "-l", "app=shop"]).await.expect("logs of both nodes");
+    assert_eq!(logs.matches("listening").count(), 2, "{logs}");
+    Shop::new("demo", "other").version("v9").from_registry("Always").deploy(&cluster).await.expect("deployed");
+    pulls_fail_with(&cluster, "registry.test/shop:v9: not found").await;
+    cluster.stop(Component::ImageRegistry).await.expect("stopped");
+    shop.clone().version("v2").deploy(&cluster).await.expect("deployed");
+    pulls_fail_with(&cluster, "connection refused").await;
+    cluster.start(Component::ImageRegistry).await.expect("started");
+    shop.rolled_out(&cluster, Duration::from_mins(1)).await.expect("rolled out after all");
+    cluster.stop(Component::SecondKubelet).await.expect("stopped");
+    cluster.stop(Component::SecondContainerd).await.expect("stopped");
+    let wait = ["wait", "--for=condition=Ready=Unknown", "node/node-2", "--timeout=40s"];
+    cluster.kubectl(&wait).await.expect("lost");
+    cluster.start(Component::SecondContainerd).await.expect("started");
+    cluster.start(Component::SecondKubelet).await.expect("ready again");
+}
+
+async fn pulls_fail_with(cluster: &Cluster, words: &str) {
+    let look = async || {
+        let messages = ["-n", "demo", "get", "events", "-o", "jsonpath={.items[*].message}"];
+        let messages = cluster.kubectl(&messages).await.map_err(|error| error.to_string())?;
+        if messages.contains(words) { Ok(()) } else { Err(messages) }
+    };
+    wait_for(words, Duration::from_secs(30), look).await.expect("a failed pull");
+}
+
 #[tokio::test]
 #[ignore = "runs inside a cluster, see above"]
 async fn inside_two_prometheus_servers_answer_in_turn() {

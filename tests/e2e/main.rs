@@ -7,6 +7,8 @@
 mod api;
 mod cluster_faults;
 mod evidence;
+mod facts;
+mod holds;
 mod operator_faults;
 mod ownership;
 mod releases;
@@ -44,8 +46,30 @@ async fn main() -> ExitCode {
 /// Tests that leave the cluster alone, the long ones first.
 fn together() -> Vec<runner::Case> {
     cases![
+        holds::a_registry_that_is_down_for_everybody_is_not_held_against_a_release,
+        holds::a_node_that_is_lost_while_a_release_rolls_out_is_not_held_against_it,
+        holds::a_node_on_which_every_version_crashes_is_not_held_against_a_release,
+        holds::pods_that_no_node_takes_are_not_held_against_a_release,
+        holds::two_bad_nodes_under_a_large_daemon_set_undo_nothing,
+        facts::a_program_that_the_kubelet_kills_for_its_liveness_is_undone,
+        facts::a_service_that_exits_once_at_each_start_is_undone_when_it_always_does,
         evidence::evidence_undoes_a_bad_release_and_its_recording_replays_to_the_same_bits,
         undo::a_release_with_40_percent_errors_is_undone_once_and_verified,
+        facts::a_program_that_exits_is_undone,
+        facts::a_workload_of_one_pod_on_one_node_that_crashes_is_undone_all_the_same,
+        facts::a_program_that_eats_its_memory_is_undone,
+        facts::an_image_that_does_not_exist_is_undone,
+        facts::a_variable_from_a_config_map_that_is_missing_is_undone,
+        facts::a_command_that_is_not_in_the_image_is_undone,
+        facts::a_readiness_that_never_comes_is_undone,
+        facts::a_progress_deadline_that_passes_with_unready_pods_is_undone,
+        facts::an_init_container_that_fails_is_undone,
+        facts::a_sidecar_that_crashes_is_undone,
+        facts::a_hook_that_fails_is_undone,
+        facts::a_volume_that_cannot_be_mounted_is_undone,
+        holds::evicted_pods_are_not_held_against_a_release,
+        holds::a_quota_that_lets_no_new_pod_in_is_not_held_against_a_release,
+        holds::a_service_that_exits_twice_at_each_start_as_before_is_kept,
         undo::a_fix_pushed_while_the_bad_release_is_judged_is_not_undone,
         releases::a_good_release_passes_and_leaves_a_sample_that_goes_with_the_guard,
         ownership::after_an_undo_server_side_apply_has_no_conflict_and_removes_what_only_the_old_version_had,

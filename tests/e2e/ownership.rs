@@ -19,7 +19,7 @@ fn versions(scene: &Scene) -> [Shop; 3] {
 
 async fn apply_server_side(scene: &Scene, shop: &Shop) -> Result<()> {
     let apply = ["apply", "--server-side", "--field-manager=platform", "-f", "-"];
-    scene.kubectl_with(&apply, &shop.deployment().to_string()).await?;
+    scene.kubectl_with(&apply, &shop.workload().to_string()).await?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! Role: installs as a user does, once. Inputs: the files of a release. Outputs: a ready operator.
 
 use anyhow::{Context, Result};
-use testbed::cluster::Cluster;
+use testbed::cluster::{Cluster, Component};
 use testbed::operator;
 
 use crate::scene::Scene;
@@ -15,6 +15,8 @@ pub const OPERATOR: &str = "deployment/deployment-guard";
 
 /// Installs everything and waits until the operator is ready.
 pub async fn install(cluster: &Cluster) -> Result<()> {
+    // A cluster that was kept up has it already.
+    let _ = cluster.start(Component::ImageRegistry).await;
     operator::apply(cluster, &operator::manifests_recording(&operator::recordings()?)).await?;
     operator_ready(cluster).await?;
     cluster.apply(operator::CLASS).await.context("the default class")

@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::prometheus;
+use super::{image_registry, nodes, prometheus};
 use crate::images::PAUSE_IMAGE;
 use crate::outer::Options;
 
@@ -40,31 +40,33 @@ const CONTROLLERS: &str = "--kubeconfig=@DIR@/kubeconfig --bind-address=127.0.0.
 const SCHEDULER: &str = "--kubeconfig=@DIR@/kubeconfig --bind-address=127.0.0.1 --cert-dir=@DIR@/pki/scheduler \
     --leader-elect=false --kube-api-qps=500 --kube-api-burst=1000";
 
-// The memory of containers is read as often as Prometheus asks for it.
-const KUBELET: &str = "--config=@DIR@/kubelet.yaml --kubeconfig=@DIR@/kubeconfig --hostname-override=node-1 \
-    --node-ip=10.244.0.1 --root-dir=@DIR@/kubelet --cert-dir=@DIR@/pki/kubelet --housekeeping-interval=2s";
+/// A node whose kubelet is silent for this long is lost. Only with a second node to lose: kubelets report more often then.
+const LOSE_NODES: &str = " --node-monitor-period=1s --node-monitor-grace-period=12s";
 
 const KWOK: &str = "--kubeconfig=@DIR@/kubeconfig --config=@DIR@/kwok-stages.yaml --manage-all-nodes=false \
-    --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake --node-lease-duration-seconds=40 \
+    --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake --node-lease-duration-seconds=@LEASE@ \
     --cidr=10.200.0.1/16 --node-ip=10.244.0.1";
 
-/// Every component, and kwok, which is started only on demand.
+/// Every component, also those that are started only on demand: kwok and the image registry.
 ///
 /// # Errors
 /// When an option cannot be used.
 pub fn all(dir: &Path, options: &Options) -> Result<Vec<Component>> {
+    // Nodes of kwok renew their leases four times in that time, which must be often enough for the controllers.
+    let (lose, lease) = if options.nodes > 1 { (LOSE_NODES, "24") } else { ("", "40") };
+    let (controllers, kwok) = (format!("{CONTROLLERS}{lose}"), KWOK.replace("@LEASE@", lease));
     let fixed = [
         ("etcd", ETCD),
         ("kube-apiserver", API_SERVER),
-        ("kube-controller-manager", CONTROLLERS),
+        ("kube-controller-manager", &controllers),
         ("kube-scheduler", SCHEDULER),
-        ("containerd", "-c @DIR@/containerd.toml"),
-        ("kubelet", KUBELET),
         ("kube-proxy", "--config=@DIR@/kube-proxy.yaml"),
         ("coredns", "-conf @DIR@/Corefile"),
-        ("kwok", KWOK),
+        ("kwok", &kwok),
     ];
     let mut all = prometheus::components(dir, options.prometheus_replicas, &options.scrape_interval)?;
+    all.push(image_registry::component(dir, &options.images));
+    all.extend(nodes::nodes(dir, options.nodes).iter().flat_map(nodes::Node::components));
     all.extend(fixed.into_iter().map(|(name, arguments)| Component {
         name,
         program: dir.join("bin").join(name),
@@ -81,18 +83,18 @@ pub fn all(dir: &Path, options: &Options) -> Result<Vec<Component>> {
 pub fn configure(dir: &Path, options: &Options) -> Result<()> {
     let token = new_token()?;
     let cgroup = dir.file_name().context("the work folder has no name")?.to_string_lossy().into_owned();
+    let nodes = nodes::nodes(dir, options.nodes);
+    let kubelets: Vec<String> = nodes.iter().map(|node| format!("\"{}:10250\"", node.address)).collect();
     let fill = |template: &str| {
         template
             .replace("@DIR@", &dir.to_string_lossy())
-            .replace("@CGROUP@", &cgroup)
             .replace("@PAUSE@", PAUSE_IMAGE)
+            .replace("@KUBELETS@", &kubelets.join(", "))
             .replace("@SCRAPE@", &options.scrape_interval)
             .replace("@TOKEN@", &token)
     };
     let files = [
-        ("containerd.toml", include_str!("../../templates/containerd.toml")),
         ("cni/10-bridge.conflist", include_str!("../../templates/cni.conflist")),
-        ("kubelet.yaml", include_str!("../../templates/kubelet.yaml")),
         ("kube-proxy.yaml", include_str!("../../templates/kube-proxy.yaml")),
         ("Corefile", include_str!("../../templates/Corefile")),
         ("kubeconfig", include_str!("../../templates/kubeconfig.yaml")),
@@ -102,6 +104,11 @@ pub fn configure(dir: &Path, options: &Options) -> Result<()> {
     for (name, template) in files {
         fs::write(dir.join(name), fill(template)).with_context(|| format!("cannot write {name}"))?;
     }
+    image_registry::configure(dir).context("cannot configure the image registry")?;
+    nodes
+        .iter()
+        .try_for_each(|node| node.configure(&cgroup, nodes.len(), fill))
+        .context("cannot configure the nodes")?;
     for (name, template) in prometheus::files(options.prometheus_replicas) {
         fs::write(dir.join(&name), fill(&template)).with_context(|| format!("cannot write {name}"))?;
     }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::fleet::Fleet;
-use super::{prometheus, startup};
+use super::{image_registry, prometheus, startup};
 
 const SOCKET: &str = "control.sock";
 
@@ -61,7 +61,7 @@ async fn obey(line: &str, fleet: &Fleet) -> Result<()> {
             start(fleet, name).await
         }
         ["kwok", nodes] => kwok(fleet, nodes).await,
-        ["import", file] => startup::import(fleet.dir(), Path::new(file)).await,
+        ["import", file] => startup::import(fleet, Path::new(file)).await,
         _ => bail!("unknown request `{line}`"),
     }
 }
@@ -78,8 +78,15 @@ async fn start(fleet: &Fleet, name: &str) -> Result<()> {
         return startup::start_prometheus(fleet).await;
     }
     fleet.start(name)?;
+    if let Some(node) = fleet.nodes().iter().find(|node| node.containerd == name) {
+        return startup::containerd_ready(fleet, node).await;
+    }
+    if let Some(node) = fleet.nodes().iter().find(|node| node.kubelet == name) {
+        return startup::node_ready(fleet, node).await;
+    }
     match name {
         "kube-apiserver" => startup::api_server_ready(fleet).await,
+        image_registry::NAME => startup::listens(name, &image_registry::address()).await,
         _ => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::components::Component;
+use super::nodes::Node;
 
 /// A component that ended though nobody stopped it.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ struct Running {
 pub struct Fleet {
     dir: PathBuf,
     components: Arc<Vec<Component>>,
+    nodes: Arc<Vec<Node>>,
     running: Arc<Mutex<BTreeMap<&'static str, Running>>>,
     deaths: mpsc::UnboundedSender<Death>,
 }
@@ -42,8 +44,15 @@ pub struct Fleet {
 impl Fleet {
     /// Nothing is started yet.
     #[must_use]
-    pub fn new(dir: &Path, components: Vec<Component>, deaths: mpsc::UnboundedSender<Death>) -> Self {
-        Self { dir: dir.to_owned(), components: Arc::new(components), running: Arc::default(), deaths }
+    pub fn new(dir: &Path, components: Vec<Component>, nodes: Vec<Node>, deaths: mpsc::UnboundedSender<Death>) -> Self {
+        let (components, nodes) = (Arc::new(components), Arc::new(nodes));
+        Self { dir: dir.to_owned(), components, nodes, running: Arc::default(), deaths }
+    }
+
+    /// The nodes that really run something.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
     }
 
     /// The cluster's work folder.

@@ -3,7 +3,9 @@
 pub mod components;
 pub mod control;
 pub mod fleet;
+pub mod image_registry;
 pub mod network;
+pub mod nodes;
 pub mod prometheus;
 pub mod startup;
 pub mod supervisor;

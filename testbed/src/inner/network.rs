@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail};
 /// The node's address on the bridge.
 pub const NODE: &str = "10.244.0.1";
 
+/// The second node's address on it.
+pub const SECOND_NODE: &str = "10.244.0.2";
+
 /// Folders of the machine that two clusters would fight over; each cluster sees its own.
 const OWN_FOLDERS: [&str; 4] = ["/run/containerd", "/run/netns", "/var/lib/cni", "/var/log/containers"];
 
@@ -51,10 +54,6 @@ fn mounts(dir: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {folder}"))?;
         run(&["mount", "-t", "tmpfs", "tmpfs", folder])?;
     }
-    let containers = dir.join("ctr").to_string_lossy().into_owned();
-    if file_system(dir)? == OVERLAY {
-        run(&["mount", "-t", "tmpfs", "tmpfs", &containers])?;
-    }
     let resolv = dir.join("resolv.conf");
     let text =
         "nameserver 10.244.0.1\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
@@ -63,6 +62,30 @@ fn mounts(dir: &Path) -> Result<()> {
         run(&["mount", "--bind", &resolv.to_string_lossy(), "/etc/resolv.conf"])?;
     }
     Ok(())
+}
+
+/// Makes the folder `ctr` fit for a containerd.
+///
+/// # Errors
+/// When the mount is refused.
+pub fn mount_containers(home: &Path) -> Result<()> {
+    if file_system(home)? == OVERLAY {
+        run(&["mount", "-t", "tmpfs", "tmpfs", &home.join("ctr").to_string_lossy()])?;
+    }
+    Ok(())
+}
+
+/// The second node's address, and its mounts, which `keep` will hold: what the first has, with run folders of its own.
+/// Addresses of pods are handed out from the folder that both see.
+///
+/// # Errors
+/// When the machine refuses a step; the message says which.
+pub fn second_node(keep: &Path) -> Result<()> {
+    run(&["ip", "addr", "add", &format!("{SECOND_NODE}/20"), "dev", "dgbr0"])?;
+    let own = OWN_FOLDERS.iter().filter(|folder| !folder.starts_with("/var/lib/cni"));
+    let mounts: Vec<String> = own.map(|folder| format!("mount -t tmpfs tmpfs {folder}")).collect();
+    fs::write(keep, "")?;
+    run(&["unshare", &format!("--mount={}", keep.display()), "sh", "-c", &mounts.join(" && ")])
 }
 
 /// The kubelet sets kernel parameters that belong to the whole machine: here it writes into copies of them.

@@ -9,28 +9,29 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::fleet::Fleet;
+use super::nodes::Node;
 use super::prometheus;
 
 /// How long a component may take; a machine that compiles at the same time is slow.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Starts everything and returns when the node is ready and Prometheus answers.
+/// Starts everything and returns when every node is ready and Prometheus answers.
 ///
 /// # Errors
 /// When a component is not ready in time; the message names it.
 pub async fn bring_up(fleet: &Fleet, images: &[std::path::PathBuf]) -> Result<()> {
-    for name in ["etcd", "containerd", "kube-apiserver"] {
-        fleet.start(name)?;
-    }
+    fleet.start("etcd")?;
+    fleet.nodes().iter().try_for_each(|node| fleet.start(node.containerd))?;
+    fleet.start("kube-apiserver")?;
     tokio::try_join!(control_plane(fleet), images_ready(fleet, images))?;
-    fleet.start("kubelet")?;
+    fleet.nodes().iter().try_for_each(|node| fleet.start(node.kubelet))?;
     fleet.start("kube-proxy")?;
     fleet.start("coredns")?;
     start_servers(fleet)?;
     let services = fleet.dir().join("services.yaml");
     let services = services.to_string_lossy();
     kubectl(fleet.dir(), &["create", "-f", &services]).await.context("cannot create the services of the cluster")?;
-    tokio::try_join!(node_ready(fleet), prometheus_answers(fleet), default_account(fleet))?;
+    tokio::try_join!(nodes_ready(fleet), prometheus_answers(fleet), default_account(fleet))?;
     Ok(())
 }
 
@@ -95,11 +96,22 @@ async fn prometheus_answers(fleet: &Fleet) -> Result<()> {
     listens(prometheus::NAME, &prometheus::address()).await
 }
 
-async fn node_ready(fleet: &Fleet) -> Result<()> {
-    until("kubelet (node-1)", || async {
+async fn nodes_ready(fleet: &Fleet) -> Result<()> {
+    for node in fleet.nodes() {
+        node_ready(fleet, node).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the API calls a node ready.
+///
+/// # Errors
+/// When it does not in time.
+pub async fn node_ready(fleet: &Fleet, node: &Node) -> Result<()> {
+    until(&format!("{} ({})", node.kubelet, node.name), || async {
         let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
-        let ready = kubectl(fleet.dir(), &["get", "node", "node-1", "-o", path]).await?;
-        if ready == "True" { Ok(()) } else { bail!("node-1 is not ready") }
+        let ready = kubectl(fleet.dir(), &["get", "node", node.name, "-o", path]).await?;
+        if ready == "True" { Ok(()) } else { bail!("{} is not ready", node.name) }
     })
     .await
 }
@@ -113,23 +125,40 @@ async fn default_account(fleet: &Fleet) -> Result<()> {
 }
 
 async fn images_ready(fleet: &Fleet, images: &[std::path::PathBuf]) -> Result<()> {
-    until("containerd", || async { run(fleet.dir(), "ctr", &["version"]).await.map(|_| ()) }).await?;
+    for node in fleet.nodes() {
+        containerd_ready(fleet, node).await?;
+    }
     for image in images {
-        import(fleet.dir(), image).await?;
+        import(fleet, image).await?;
     }
     Ok(())
 }
 
-/// Makes an archive's images known to the node.
+/// Waits until a node's containerd answers.
+///
+/// # Errors
+/// When it does not in time.
+pub async fn containerd_ready(fleet: &Fleet, node: &Node) -> Result<()> {
+    until(node.containerd, || async { ctr(fleet, node, &["version"]).await.map(|_| ()) }).await
+}
+
+/// Makes an archive's images known to every node whose containerd runs.
 ///
 /// # Errors
 /// When containerd refuses it.
-pub async fn import(dir: &Path, image: &Path) -> Result<()> {
+pub async fn import(fleet: &Fleet, image: &Path) -> Result<()> {
     let file = image.to_string_lossy();
-    run(dir, "ctr", &["-n", "k8s.io", "images", "import", "--local", &file])
-        .await
-        .map(|_| ())
-        .with_context(|| format!("cannot import the image {file}"))
+    for node in fleet.nodes().iter().filter(|node| fleet.runs(node.containerd)) {
+        ctr(fleet, node, &["-n", "k8s.io", "images", "import", "--local", &file])
+            .await
+            .with_context(|| format!("cannot import the image {file} on {}", node.name))?;
+    }
+    Ok(())
+}
+
+async fn ctr(fleet: &Fleet, node: &Node, arguments: &[&str]) -> Result<String> {
+    let (program, arguments) = node.command("ctr", arguments.iter().map(|&argument| argument.to_owned()).collect());
+    run(fleet.dir(), &program, &arguments).await
 }
 
 /// Waits until something listens.
@@ -158,11 +187,13 @@ async fn until<F: Future<Output = Result<()>>>(what: &str, check: impl Fn() -> F
 /// # Errors
 /// With what it printed, when it fails.
 pub async fn kubectl(dir: &Path, arguments: &[&str]) -> Result<String> {
-    run(dir, "kubectl", arguments).await
+    let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    run(dir, &dir.join("bin/kubectl"), &arguments).await
 }
 
-async fn run(dir: &Path, program: &str, arguments: &[&str]) -> Result<String> {
-    let command = Command::new(dir.join("bin").join(program))
+async fn run(dir: &Path, program: &Path, arguments: &[String]) -> Result<String> {
+    let shown = program.file_name().unwrap_or_default().to_string_lossy();
+    let command = Command::new(program)
         .args(arguments)
         .env("KUBECONFIG", dir.join("kubeconfig"))
         .stdin(Stdio::null())
@@ -170,10 +201,10 @@ async fn run(dir: &Path, program: &str, arguments: &[&str]) -> Result<String> {
         .output();
     let output = tokio::time::timeout(Duration::from_mins(1), command)
         .await
-        .with_context(|| format!("{program} did not end within 60 s"))?
-        .with_context(|| format!("cannot start {program}"))?;
+        .with_context(|| format!("{shown} did not end within 60 s"))?
+        .with_context(|| format!("cannot start {shown}"))?;
     if !output.status.success() {
-        bail!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!("{shown} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

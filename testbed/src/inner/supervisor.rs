@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::fleet::{Death, Fleet, last_lines};
-use super::{components, control, network, startup};
+use super::{components, control, network, nodes, startup};
 use crate::outer::{FAILED, Options};
 
 /// Supervises one cluster; the result is the exit code.
@@ -25,9 +25,11 @@ pub async fn supervise(dir: &Path, command: &[String]) -> Result<u8> {
     let started = Instant::now();
     let options: Options = serde_json::from_slice(&std::fs::read(dir.join("options.json"))?)?;
     network::prepare(dir)?;
+    let nodes = nodes::nodes(dir, options.nodes);
+    nodes.iter().try_for_each(nodes::Node::prepare)?;
     components::configure(dir, &options)?;
     let (deaths, mut died) = mpsc::unbounded_channel();
-    let fleet = Fleet::new(dir, components::all(dir, &options)?, deaths);
+    let fleet = Fleet::new(dir, components::all(dir, &options)?, nodes, deaths);
     let control = control::serve(fleet.clone());
     let work = work(&fleet, &options, command, started);
     tokio::select! {

@@ -222,7 +222,7 @@ impl Story {
     /// Applies a release as a platform team does: all of it, every time, as the owner of what it names.
     async fn release(&self, shop: &Shop) -> Result<()> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-        let items = [namespace, shop.deployment(), shop.service()];
+        let items = [namespace, shop.workload(), shop.service()];
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
         self.cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], &list).await?;
         Ok(())

@@ -58,6 +58,15 @@ pub fn chatter(dice: &Dice) -> (Level, String) {
     }
 }
 
+/// A line at error, with numbers that differ from line to line.
+pub fn complaint(dice: &Dice) -> String {
+    let (order, millis) = (dice.throw() % 1_000_000, dice.throw() % 5000);
+    match dice.throw() % 2 {
+        0 => format!("order {order} could not be stored: timeout after {millis} ms"),
+        _ => format!("payment service answered 502 for order {order}"),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {

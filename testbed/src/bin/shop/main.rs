@@ -1,5 +1,5 @@
 //! The demo application: a real HTTP server with the metrics of an ordinary one, and faults that are variables of its
-//! pod template. Every path is the app but `/healthz` and `/metrics`, which are not counted.
+//! pod template. Every path is the app but `/healthz`, `/livez` and `/metrics`, which are not counted.
 
 mod dice;
 #[path = "../load/exchange.rs"]
@@ -45,6 +45,11 @@ struct Shop {
 }
 
 fn main() -> ExitCode {
+    // For hooks and probes that have to fail: an image of one program has nothing else to run.
+    if std::env::args().nth(1).is_some_and(|word| word == "fail") {
+        eprintln!("warm-up failed: the cache is not reachable");
+        return ExitCode::from(4);
+    }
     let parsed = Settings::read(|name| std::env::var(name).ok()).and_then(|settings| {
         let version = HeaderValue::from_str(&settings.version)
             .map_err(|_| format!("VERSION={:?} must be printable", settings.version))?;
@@ -77,6 +82,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(shop: Arc<Shop>) -> Result<()> {
+    faults::at_start(&shop.settings).await?;
     let port = shop.settings.port;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -115,7 +121,12 @@ async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 fn router(shop: Arc<Shop>) -> Router {
-    Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics)).fallback(app).with_state(shop)
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/livez", get(livez))
+        .route("/metrics", get(metrics))
+        .fallback(app)
+        .with_state(shop)
 }
 
 async fn app(State(shop): State<Arc<Shop>>, method: Method) -> Response {
@@ -153,7 +164,13 @@ fn label(method: &Method) -> &str {
 }
 
 async fn healthz(State(shop): State<Arc<Shop>>) -> (StatusCode, &'static str) {
-    if shop.settings.never_ready { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") } else { (StatusCode::OK, "ok\n") }
+    let ready = shop.settings.ready_at(shop.started.elapsed());
+    if ready { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+}
+
+async fn livez(State(shop): State<Arc<Shop>>) -> (StatusCode, &'static str) {
+    let alive = shop.settings.alive_at(shop.started.elapsed());
+    if alive { (StatusCode::OK, "ok\n") } else { (StatusCode::INTERNAL_SERVER_ERROR, "deadlocked\n") }
 }
 
 async fn metrics(State(shop): State<Arc<Shop>>) -> Response {

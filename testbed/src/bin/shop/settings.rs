@@ -27,8 +27,24 @@ pub struct Settings {
     pub exit_after: Option<Duration>,
     /// Exit code of that end.
     pub exit_code: u8,
+    /// What it prints before that end, as it stands: several lines look like a stack trace.
+    pub exit_message: Option<String>,
+    /// It ends like that at once on this node.
+    pub exit_on_node: Option<String>,
+    /// The node it is on, if the pod template says so.
+    pub node_name: Option<String>,
+    /// It ends like that in its first so many starts, counted in the file `/starts/count`.
+    pub exit_at_start_times: u32,
+    /// It ends like that at its start while the dependency does not answer 200.
+    pub exit_until_dependency: bool,
+    /// From this age on it takes memory as fast as it can, until the kernel kills it.
+    pub oom_after: Option<Duration>,
+    /// From this age on `/livez` fails.
+    pub liveness_fails_after: Option<Duration>,
     /// Readiness never succeeds.
     pub never_ready: bool,
+    /// Readiness does not succeed before this age.
+    pub ready_after: Duration,
     /// Serves, but exposes no metric about requests.
     pub silent: bool,
     /// Length of the cold start.
@@ -39,6 +55,8 @@ pub struct Settings {
     pub dependency_url: Option<String>,
     /// Log lines per second besides those of failures.
     pub log_lines: u32,
+    /// Lines per second at error, besides those.
+    pub log_error_lines: u32,
     /// Logged at error for each failing request.
     pub log_error: Option<String>,
     /// Time between SIGTERM and the last accepted connection.
@@ -61,16 +79,35 @@ impl Settings {
             leak_max_mib: number(get, "LEAK_MAX_MIB", 1024, 1, 65_536)?,
             exit_after: seconds(get, "EXIT_AFTER_S")?,
             exit_code: number(get, "EXIT_CODE", 1, 0, u8::MAX)?,
+            exit_message: get("EXIT_MESSAGE"),
+            exit_on_node: get("EXIT_ON_NODE"),
+            node_name: get("NODE_NAME"),
+            exit_at_start_times: number(get, "EXIT_AT_START_TIMES", 0, 0, 1000)?,
+            exit_until_dependency: switch(get, "EXIT_UNTIL_DEPENDENCY")?,
+            oom_after: seconds(get, "OOM_AFTER_S")?,
+            liveness_fails_after: seconds(get, "LIVENESS_FAILS_AFTER_S")?,
             never_ready: switch(get, "NEVER_READY")?,
+            ready_after: seconds(get, "READY_AFTER_S")?.unwrap_or_default(),
             silent: switch(get, "SILENT")?,
             errors_first: seconds(get, "ERRORS_FIRST_S")?.unwrap_or_default(),
             errors_first_rate: rate(get, "ERRORS_FIRST_RATE", 1.0)?,
             dependency_url: url(get, "DEPENDENCY_URL")?,
             log_lines: number(get, "LOG_LINES", 0, 0, 10_000)?,
+            log_error_lines: number(get, "LOG_ERROR_LINES", 0, 0, 10_000)?,
             log_error: get("LOG_ERROR"),
             drain: seconds(get, "DRAIN_S")?.unwrap_or(Duration::from_secs(3)),
             seed: get("SEED").map(|_| number(get, "SEED", 0, 0, u64::MAX)).transpose()?,
         })
+    }
+
+    /// Whether it is ready at this age of the process.
+    pub fn ready_at(&self, age: Duration) -> bool {
+        !self.never_ready && age >= self.ready_after
+    }
+
+    /// Whether it calls itself alive at this age of the process.
+    pub fn alive_at(&self, age: Duration) -> bool {
+        self.liveness_fails_after.is_none_or(|fails| age < fails)
     }
 
     /// The share of requests that fail by plan at this age of the process.
@@ -166,6 +203,11 @@ mod tests {
             ("EXIT_CODE", "3"),
             ("NEVER_READY", "true"),
             ("SILENT", "1"),
+            ("EXIT_MESSAGE", "Traceback\n  line 2"),
+            ("OOM_AFTER_S", "2"),
+            ("READY_AFTER_S", "5"),
+            ("LIVENESS_FAILS_AFTER_S", "3"),
+            ("EXIT_UNTIL_DEPENDENCY", "yes"),
             ("DEPENDENCY_URL", "http://db:5432/ready"),
             ("LOG_ERROR", "boom"),
         ])
@@ -174,7 +216,17 @@ mod tests {
         assert_eq!(settings.latency, Duration::from_millis(250));
         assert_eq!(settings.exit_after, Some(Duration::from_millis(1500)));
         assert_eq!((settings.exit_code, settings.leak_mib_per_s), (3, 8));
-        assert!(settings.never_ready && settings.silent);
+        assert!(settings.never_ready && settings.silent && settings.exit_until_dependency);
+        assert_eq!(settings.exit_message.as_deref(), Some("Traceback\n  line 2"));
+        assert_eq!(settings.oom_after, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_slow_start_and_a_late_hang_have_their_times() {
+        let settings = read(&[("READY_AFTER_S", "5"), ("LIVENESS_FAILS_AFTER_S", "8")]).unwrap();
+        let at = |s| (settings.ready_at(Duration::from_secs(s)), settings.alive_at(Duration::from_secs(s)));
+        assert_eq!([at(4), at(5), at(8)], [(false, true), (true, true), (true, false)]);
+        assert!(!read(&[("NEVER_READY", "1")]).unwrap().ready_at(Duration::from_secs(99)));
     }
 
     #[test]

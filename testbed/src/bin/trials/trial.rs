@@ -127,7 +127,7 @@ impl Stage<'_> {
             shop = shop.fault(name, &value.replace("{ns}", &self.namespace));
         }
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}});
-        let items = [namespace, shop.deployment(), shop.service()];
+        let items = [namespace, shop.workload(), shop.service()];
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
         self.cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], &list).await?;
         Ok(shop)
