@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod finding;
 pub mod guardrail;
 pub mod judge;
+pub mod logs;
 pub mod managers;
 pub mod outcome;
 pub mod plan;
