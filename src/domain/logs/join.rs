@@ -37,6 +37,25 @@ pub struct Entry {
 pub struct Reader {
     lines: Lines,
     pending: Option<Pending>,
+    seen: Seen,
+}
+
+/// Which lines are new.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Lines up to this time were read before.
+    since: Option<Timestamp>,
+    /// The time of the last line.
+    until: Option<Timestamp>,
+}
+
+impl Seen {
+    /// The API knows whole seconds only, so the first second of a read comes twice.
+    fn before(&mut self, line: &Line<'_>) -> bool {
+        let Some(at) = line.at else { return false };
+        self.until = self.until.max(Some(at));
+        self.since.is_some_and(|since| at <= since)
+    }
 }
 
 #[derive(Debug)]
@@ -56,20 +75,40 @@ struct Pending {
 impl Reader {
     /// `timestamps`: whether each line begins with the kubelet's time.
     #[must_use]
-    pub const fn new(timestamps: bool) -> Self {
-        Self { lines: Lines::new(timestamps), pending: None }
+    pub fn new(timestamps: bool) -> Self {
+        Self { lines: Lines::new(timestamps), pending: None, seen: Seen::default() }
+    }
+
+    /// Goes on behind the last line of another read: lines up to that time are passed over.
+    #[must_use]
+    pub fn since(since: Option<Timestamp>) -> Self {
+        Self { lines: Lines::new(true), pending: None, seen: Seen { since, until: since } }
+    }
+
+    /// The time of the last line: what the next read is to begin behind.
+    #[must_use]
+    pub const fn until(&self) -> Option<Timestamp> {
+        self.seen.until
     }
 
     /// Takes a chunk; gives every entry that is complete to `sink`.
     pub fn feed(&mut self, chunk: &[u8], sink: &mut impl FnMut(Entry)) {
-        let pending = &mut self.pending;
-        self.lines.feed(chunk, &mut |line| take(pending, &line, sink));
+        let (pending, seen) = (&mut self.pending, &mut self.seen);
+        self.lines.feed(chunk, &mut |line| {
+            if !seen.before(&line) {
+                take(pending, &line, sink);
+            }
+        });
     }
 
     /// The end of the log; see [`Lines::end`].
     pub fn end(&mut self, complete: bool, sink: &mut impl FnMut(Entry)) -> Volume {
-        let pending = &mut self.pending;
-        let volume = self.lines.end(complete, &mut |line| take(pending, &line, sink));
+        let (pending, seen) = (&mut self.pending, &mut self.seen);
+        let volume = self.lines.end(complete, &mut |line| {
+            if !seen.before(&line) {
+                take(pending, &line, sink);
+            }
+        });
         if let Some(last) = self.pending.take() {
             sink(last.entry());
         }
