@@ -12,6 +12,7 @@ pub mod facts;
 pub mod finding;
 pub mod guardrail;
 pub mod judge;
+pub mod logs;
 pub mod managers;
 pub mod outcome;
 pub mod plan;

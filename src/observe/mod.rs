@@ -5,6 +5,7 @@
 
 pub mod events;
 pub mod nodes;
+pub mod logs;
 pub mod pods;
 pub mod prometheus;
 pub mod watch;
