@@ -8,6 +8,7 @@ pub mod condition;
 pub mod crd;
 pub mod guard;
 pub mod parse;
+pub mod probes;
 pub mod status;
 
 pub use class::{GuardClass, GuardClassSpec, GuardClassStatus};

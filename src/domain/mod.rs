@@ -15,6 +15,7 @@ pub mod managers;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod probe;
 pub mod process;
 pub mod recording;
 pub mod redact;
