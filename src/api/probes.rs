@@ -28,7 +28,7 @@ pub struct ProbeSpec {
     pub name: String,
     /// A Service of the namespace: its pods are asked, each by its own address, at the port that the Service sends to.
     /// Ports of the probe are then the Service's. Empty: all pods of the target are asked. Services of type
-    /// ExternalName are refused, and pods that are not the target's are left out.
+    /// `ExternalName` are refused, and pods that are not the target's are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub service: Option<String>,

@@ -4,6 +4,7 @@
 //! never import: `act`, `record`, `controller`, `console`.
 
 pub mod pods;
+pub mod probes;
 pub mod prometheus;
 pub mod watch;
 pub mod workload;
