@@ -8,6 +8,7 @@
 pub mod assess;
 pub mod chain;
 pub mod evidence;
+pub mod failure;
 pub mod finding;
 pub mod guardrail;
 pub mod judge;
