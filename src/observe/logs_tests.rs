@@ -6,7 +6,8 @@ use http::{Request, Response};
 use kube::client::Body;
 
 use super::*;
-use crate::domain::rollout::RevisionHash;
+use crate::domain::fixture;
+use crate::domain::rollout::{PodFact, PodName};
 
 type Script = fn(&str) -> Response<axum::body::Body>;
 
@@ -61,7 +62,14 @@ async fn a_log_is_read_with_all_limits_in_the_request() {
     assert_eq!((volume.lines, ended), (2, Ended::Whole));
     assert_eq!(until, Some("2026-11-21T10:00:00.2Z".parse().unwrap()));
     let uri = asked.lock().unwrap()[0].clone();
-    for part in ["/namespaces/shop/pods/api-1/log", "container=app", "previous=true", "limitBytes=4096", "timestamps=true", "sinceTime=2026-11-21T10"] {
+    for part in [
+        "/namespaces/shop/pods/api-1/log",
+        "container=app",
+        "previous=true",
+        "limitBytes=4096",
+        "timestamps=true",
+        "sinceTime=2026-11-21T10",
+    ] {
         assert!(uri.contains(part), "{part}: {uri}");
     }
 }
@@ -86,10 +94,16 @@ async fn what_cannot_be_read_is_data() {
         (|_| status(403, "pods \"api-1\" is forbidden"), LogReading::Forbidden),
         (|_| status(404, "pods \"api-1\" not found"), LogReading::Gone),
         (|_| status(400, "previous terminated container \"app\" in pod \"api-1\" not found"), LogReading::NoLogs),
-        (|_| status(400, "container \"app\" in pod \"api-1\" is waiting to start: ContainerCreating"), LogReading::NoLogs),
+        (
+            |_| status(400, "container \"app\" in pod \"api-1\" is waiting to start: ContainerCreating"),
+            LogReading::NoLogs,
+        ),
         (|_| plain("unable to retrieve container logs for containerd://abc"), LogReading::NoLogs),
         (|_| status(504, "gateway"), LogReading::TimedOut),
-        (|_| status(500, "Get \"https://10.0.0.1:10250/x\": EOF"), LogReading::Failed("500: Get \"https://[redacted:ip]:10250/x\": EOF".into())),
+        (
+            |_| status(500, "Get \"https://10.0.0.1:10250/x\": EOF"),
+            LogReading::Failed("500: Get \"https://[redacted:ip]:10250/x\": EOF".into()),
+        ),
     ];
     for (script, wanted) in cases {
         let (reading, entries) = read(script, &request(1 << 20)).await;
@@ -117,7 +131,8 @@ async fn a_log_that_breaks_off_or_hangs_keeps_what_came() {
     let (reading, entries) = read(hanging, &request(1 << 20)).await;
     assert!(matches!(reading, LogReading::Read { ended: Ended::Deadline, .. }), "{reading:?}");
     assert_eq!(entries.len(), 1);
-    let silent = |_: &str| Response::new(axum::body::Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>()));
+    let silent =
+        |_: &str| Response::new(axum::body::Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>()));
     assert_eq!(read(silent, &request(1 << 20)).await.0, LogReading::TimedOut);
 }
 
@@ -146,18 +161,9 @@ async fn a_thousand_pods_are_read_a_few_at_a_time() {
 #[test]
 fn restarted_and_unready_pods_are_read_first() {
     let pod = |name: &str, restarts: u32, ready: bool| PodFact {
-        pod: PodName { namespace: "shop".into(), name: name.into() },
-        uid: name.into(),
-        owner: "set".into(),
-        revision: RevisionHash::from("a"),
-        created: Timestamp::UNIX_EPOCH,
         ready_since: ready.then_some(Timestamp::UNIX_EPOCH),
-        first_ready: None,
-        terminating: false,
-        finished: false,
         restarts,
-        container_starts: Vec::new(),
-        containers: Vec::new(),
+        ..fixture::pod(name, "a")
     };
     let pods = [pod("a", 0, true), pod("b", 0, false), pod("d", 2, true), pod("c", 1, true), pod("e", 0, true)];
     let names: Vec<_> = pick(&pods, 4).iter().map(|pod| pod.pod.name.to_string()).collect();
