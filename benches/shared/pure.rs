@@ -10,10 +10,10 @@ use deployment_guard::domain::assess::{
     self, AssessInput, AssessState, Measured, MetricReadings, Reading, SignalReading,
 };
 use deployment_guard::domain::chain::{self, Moment};
-use deployment_guard::domain::evidence::{Counters, GaugePoint, PodLife};
+use deployment_guard::domain::evidence::{Counters, GaugePoint, MemoryLimit, PodLife};
 use deployment_guard::domain::plan::Stage;
 use deployment_guard::domain::policy::{Analysis, Interval, OnInconclusive, Scorer};
-use deployment_guard::domain::rollout::{ContainerFact, PodName, Side};
+use deployment_guard::domain::rollout::{PodName, Side};
 use deployment_guard::domain::signal::Term;
 use jiff::Timestamp;
 use stats_alloc::{Region, StatsAlloc};
@@ -80,7 +80,7 @@ fn lives() -> Vec<PodLife> {
         grown_from: Some(at(-90)),
         container_starts: Vec::new(),
         gone: None,
-        containers: vec![ContainerFact { name: "app".into(), memory_limit: Some(1000) }],
+        containers: vec![MemoryLimit { name: "app".into(), memory_limit: Some(1000) }],
     };
     PODS.into_iter().map(life).collect()
 }

@@ -67,9 +67,9 @@ impl Server {
         const STEP: &str = "reading the revisions";
         let params =
             selector(workload).map_or_else(ListParams::default, |labels| ListParams::default().labels(&labels));
-        let Kind::Deployment = target.kind;
+        let holders = if target.kind == Kind::Deployment { "replicasets" } else { "controllerrevisions" };
         let request =
-            Request::new(path(namespace, "replicasets")).list(&params).map_err(|error| self.transport(STEP, &error))?;
+            Request::new(path(namespace, holders)).list(&params).map_err(|error| self.transport(STEP, &error))?;
         match self.send(STEP, self.client.request_text(request)).await? {
             Written::Object(mut list) => Ok(match list.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => items,
@@ -151,6 +151,8 @@ fn path(namespace: &str, resource: &str) -> String {
 const fn resource(kind: Kind) -> &'static str {
     match kind {
         Kind::Deployment => "deployments",
+        Kind::StatefulSet => "statefulsets",
+        Kind::DaemonSet => "daemonsets",
     }
 }
 

@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::pods::Pods;
 use super::status::DeploymentGuardStatus;
 
 /// Guards one workload: watches its rollouts, compares the new revision with the old one, and undoes the bad ones.
@@ -71,6 +72,10 @@ pub struct DeploymentGuardSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub signals: Vec<SignalSpec>,
 
+    /// Which states of pods prove a release bad without any metric.
+    #[serde(default)]
+    pub pods: Pods,
+
     /// How a bad rollout is undone, and how often.
     #[serde(default)]
     pub rollback: Rollback,
@@ -79,13 +84,13 @@ pub struct DeploymentGuardSpec {
 /// Names the workload to guard.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.kind == 'Deployment' && self.apiVersion == 'apps/v1'").message("targetRef must name an apps/v1 Deployment: StatefulSets and DaemonSets cannot be undone by this version yet"))]
+#[x_kube(validation = Rule::new("self.kind in ['Deployment', 'StatefulSet', 'DaemonSet'] && self.apiVersion == 'apps/v1'").message("targetRef must name an apps/v1 Deployment, StatefulSet or DaemonSet"))]
 pub struct TargetRef {
     /// API version of the workload.
     #[serde(default = "apps_v1")]
     #[schemars(length(max = 63))]
     pub api_version: String,
-    /// Kind of the workload. This version guards Deployments.
+    /// Kind of the workload: Deployment, StatefulSet or DaemonSet. This version judges all three and undoes Deployments.
     #[serde(default = "deployment")]
     #[schemars(length(max = 63))]
     pub kind: String,

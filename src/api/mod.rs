@@ -7,7 +7,9 @@ pub mod class;
 pub mod condition;
 pub mod crd;
 pub mod guard;
+pub mod logs;
 pub mod parse;
+pub mod pods;
 pub mod status;
 
 pub use class::{GuardClass, GuardClassSpec, GuardClassStatus};

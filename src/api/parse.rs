@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::class::GuardClassSpec;
 use super::guard::{self, DeploymentGuardSpec, SignalSpec};
+use super::pods;
 use crate::domain::judge::{Baseline, OnNoData};
 use crate::domain::policy::{Analysis, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, Scorer, Target};
 use crate::domain::signal::{Demands, Preset, Selector, Signal, SignalName, Source};
@@ -26,7 +27,7 @@ pub struct InvalidSpec {
     pub problem: String,
 }
 
-fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidSpec {
+pub(super) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidSpec {
     InvalidSpec { field: field.into(), problem: problem.into() }
 }
 
@@ -36,13 +37,15 @@ fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidSpec 
 /// If the kind cannot be guarded.
 pub fn target(spec: &DeploymentGuardSpec) -> Result<Target, InvalidSpec> {
     let reference = &spec.target_ref;
-    match (reference.api_version.as_str(), reference.kind.as_str()) {
-        ("apps/v1", "Deployment") => Ok(Target { kind: Kind::Deployment, name: reference.name.clone() }),
-        (version, kind) => Err(invalid(
-            "targetRef.kind",
-            format!("is {version} {kind}, but this version guards apps/v1 Deployments only"),
-        )),
-    }
+    let kind = match (reference.api_version.as_str(), reference.kind.as_str()) {
+        ("apps/v1", kind) => Kind::ALL.into_iter().find(|known| known.name() == kind),
+        _ => None,
+    };
+    kind.map(|kind| Target { kind, name: reference.name.clone() }).ok_or_else(|| {
+        let (version, kind) = (&reference.api_version, &reference.kind);
+        let message = format!("is {version} {kind}, but a guard takes an apps/v1 Deployment, StatefulSet or DaemonSet");
+        invalid("targetRef.kind", message)
+    })
 }
 
 /// Parses a guard under its class.
@@ -74,6 +77,7 @@ pub fn policy(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Poli
         asked_mode,
         analysis,
         signals,
+        pods: pods::policy(&spec.pods)?,
         rollback: rollback(&spec.rollback)?,
     })
 }
@@ -282,7 +286,7 @@ pub fn duration(field: &str, text: &str) -> Result<Duration, InvalidSpec> {
         .ok_or_else(|| invalid(field, format!("is {text:?}, which is no duration; write for example 30s, 5m or 1h30m")))
 }
 
-fn within(field: &str, text: &str, least: Duration, most: Duration) -> Result<Duration, InvalidSpec> {
+pub(super) fn within(field: &str, text: &str, least: Duration, most: Duration) -> Result<Duration, InvalidSpec> {
     let parsed = duration(field, text)?;
     if parsed < least {
         return Err(invalid(field, format!("is {text}, but must be at least {least:?}")));

@@ -50,7 +50,7 @@ fn the_class_clamps_the_mode() {
 #[test]
 fn what_cannot_be_used_is_named_with_its_cure() {
     for (extra, field) in [
-        (json!({"targetRef": {"kind": "DaemonSet", "name": "a"}}), "spec.targetRef.kind"),
+        (json!({"targetRef": {"kind": "Job", "name": "a"}}), "spec.targetRef.kind"),
         (json!({"analysis": {"window": "soon"}}), "spec.analysis.window"),
         (json!({"analysis": {"interval": "10ms"}}), "spec.analysis.interval"),
         (json!({"analysis": {"window": "10s"}}), "spec.analysis.window"),

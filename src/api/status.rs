@@ -42,6 +42,10 @@ pub struct DeploymentGuardStatus {
     #[schemars(length(max = 32))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<SignalStatus>,
+    /// What was found in pod states, logs and by probes, new findings first.
+    #[schemars(length(max = 16))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<FindingStatus>,
     /// Revisions that proved good, the latest first.
     #[schemars(length(max = 10))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -96,6 +100,12 @@ pub struct CurrentStatus {
     /// The revision it is compared with and would be undone to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
+    /// How often containers of its worst pod ended in their first 5 minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_exits: Option<i32>,
+    /// The same of the revision it is compared with: so many ends are nothing new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline_start_exits: Option<i32>,
     /// Serving, Judging, Held, Certified (not worse so far, still watched), Condemned, Restoring, Passed or Unproven.
     pub state: String,
 }
@@ -123,6 +133,18 @@ pub struct DecisionRecord {
     pub decider: String,
     /// The reason as one word.
     pub reason: String,
+    /// What kind of failure it was, of a ROLLBACK: crash, oom, image, `config_error`, `memory_leak`, `database_timeout`,
+    /// `dependency_unavailable`, performance, `rate_limit` or other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_class: Option<String>,
+    /// From what the kind of failure was read, the clearest first.
+    #[schemars(length(max = 4))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failure_evidence: Vec<String>,
+    /// What was found in pod states, logs and by probes; completed after an act, which never waits for it.
+    #[schemars(length(max = 8))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<FindingStatus>,
     /// What was measured on the new revision.
     pub metrics: DecisionMetrics,
     /// How the health score came about.
@@ -244,6 +266,37 @@ pub struct SignalStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub query: Option<String>,
+}
+
+/// Something found in pod states, logs or by a probe. It helps people and names the failure; it never causes a rollback.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FindingStatus {
+    /// What it is, in a few words.
+    #[schemars(length(max = 128))]
+    pub issue: String,
+    /// The log line, the probe's answer or the kubelet's words, without secrets.
+    #[schemars(length(max = 512))]
+    pub context: String,
+    /// What usually helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub suggested_fix: Option<String>,
+    /// pods, logs/CONTAINER or probe/NAME.
+    pub source: String,
+    /// The service it speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub service: Option<String>,
+    /// The kind of failure it points to.
+    pub class: String,
+    /// How often on the new revision.
+    pub new: i64,
+    /// How often on the old revision; absent if it could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<i64>,
+    /// New, More (clearly more than the old revision), Known (as on the old revision) or Unknown.
+    pub novelty: String,
 }
 
 /// A revision that proved good.

@@ -13,6 +13,7 @@ use kube::{Resource, ResourceExt};
 
 use super::context::Context;
 use super::error::Error;
+use super::facts::Answers;
 use super::memory::{Control, GuardKey, Past, Remembered};
 use super::progress;
 use crate::api::condition::{self, Observed, Truth, Type};
@@ -76,6 +77,8 @@ pub struct Case<'a> {
     pub draft: DeploymentGuardStatus,
     /// The name under which this look recorded the rollout, if it did.
     pub recorded: Option<String>,
+    /// The pods that proved a release bad, as they were seen.
+    pub proof: Option<serde_json::Value>,
     /// What there is to say to people.
     notes: Vec<(EventReason, String)>,
     remembered: Remembered,
@@ -123,6 +126,7 @@ impl<'a> Case<'a> {
             now,
             draft: remembered.status.clone(),
             recorded: None,
+            proof: None,
             notes: Vec::new(),
             before: remembered.clone(),
             remembered: Remembered { seen: Some(seen), ..remembered },
@@ -155,9 +159,7 @@ impl<'a> Case<'a> {
     /// Where the last evaluation of this rollout stopped; `None` after a restart, when status knows.
     #[must_use]
     pub fn checkpoint(&self) -> Option<AssessState> {
-        let (revision, assessment) = self.remembered.evaluated.as_ref()?;
-        (self.draft.current.as_ref().is_some_and(|current| current.revision == *revision))
-            .then(|| assessment.state.clone())
+        self.evaluated().map(|assessment| assessment.state.clone())
     }
 
     /// Remembers an evaluation; returns the last one of this rollout that gave a score.
@@ -218,6 +220,24 @@ impl<'a> Case<'a> {
     /// The controls as last read, to be read on and kept.
     pub const fn controls(&mut self) -> &mut Vec<Control> {
         &mut self.remembered.controls
+    }
+
+    /// What events told of pods so far.
+    pub const fn answers(&mut self) -> &mut Answers {
+        &mut self.remembered.answers
+    }
+
+    /// The same, to be read.
+    #[must_use]
+    pub const fn known_answers(&self) -> &Answers {
+        &self.remembered.answers
+    }
+
+    /// The last evaluation of this rollout.
+    #[must_use]
+    pub fn evaluated(&self) -> Option<&Assessment> {
+        let (revision, assessment) = self.remembered.evaluated.as_ref()?;
+        self.draft.current.as_ref().is_some_and(|current| current.revision == *revision).then_some(assessment)
     }
 
     /// What was seen before the rollout of a revision, if it was read already.
@@ -308,7 +328,7 @@ impl<'a> Case<'a> {
             Some((reason, message)) => self.observe_condition(Type::Stalled, true, reason, &message),
             None => self.observe_condition(Type::Stalled, false, Reason::Accepted, ""),
         }
-        let pods = self.ctx.pods.of_owners(workload.revisions.values().map(|revision| &revision.uid));
+        let pods = self.ctx.pods.of_owners(&workload.pod_owners());
         Ok(Some((workload, pods)))
     }
 
@@ -437,6 +457,8 @@ impl<'a> Case<'a> {
         self.remembered.gone.clear();
         self.remembered.controls.clear();
         self.remembered.present.clear();
+        self.remembered.answers.clear();
+        self.draft.findings.clear();
         self.ctx.metrics.forget(&self.key.namespace, &self.key.name);
         self.observe_condition(
             Type::RolledBack,

@@ -16,6 +16,7 @@ use crate::act::Act;
 use crate::api::{DEFAULT_CLASS_ANNOTATION, DeploymentGuard, GuardClass};
 use crate::domain::redact::Redactor;
 use crate::leader::Leadership;
+use crate::observe::nodes::NodeIndex;
 use crate::observe::pods::PodIndex;
 use crate::observe::workload::WorkloadIndex;
 use crate::record::events::Events;
@@ -45,6 +46,8 @@ pub struct Context {
     pub pods: Arc<PodIndex>,
     /// Every workload, reduced.
     pub workloads: Arc<WorkloadIndex>,
+    /// Every node, reduced.
+    pub nodes: Arc<NodeIndex>,
     /// Every Prometheus.
     pub sources: Sources,
     /// Every guard between two reconciles.

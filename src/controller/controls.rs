@@ -44,8 +44,7 @@ pub async fn read(
     let mut seen = Vec::new();
     for target in &policy.analysis.controls {
         let Some(mut control) = refresh(case, target).await else { continue };
-        let owners = control.workload.1.revisions.values().map(|revision| &revision.uid);
-        let pods = case.ctx.pods.of_owners(owners);
+        let pods = case.ctx.pods.of_owners(&control.workload.1.pod_owners());
         let lives = |side| -> Vec<PodLife> {
             pods.iter().map(|pod| PodLife::of(pod, Some(side), policy.analysis.warmup)).collect()
         };

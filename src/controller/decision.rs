@@ -59,6 +59,9 @@ pub fn record(
         reasoning: decided.message.chars().take(REASONING).collect(),
         decider: decided.decider.to_string(),
         reason: decided.reason.to_string(),
+        failure_class: None,
+        failure_evidence: Vec::new(),
+        findings: Vec::new(),
         metrics: DecisionMetrics {
             error_rate_ppm: whole(judged.metrics.error_rate_ppm),
             memory_percent: whole(judged.metrics.memory_percent),
@@ -154,6 +157,9 @@ fn sample(case: &Case<'_>, record: &DecisionRecord) -> Sample {
         "oneIn": record.one_in,
         "lnE": case.ln_e(),
         "recording": recording(case),
+        "failureClass": record.failure_class,
+        "findings": record.findings,
+        "pods": case.proof,
     });
     Sample {
         schema_version: SCHEMA_VERSION,

@@ -11,40 +11,41 @@ use kube::ResourceExt;
 
 use super::case::Case;
 use super::error::Error;
+use super::facts::{self, Watched};
 use super::memory::Past;
-use super::{controls, decision, past, progress, restore};
+use super::{controls, past, progress, verdict};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
-use crate::api::status::{AnalysisStatus, KnownGood, SignalStatus, time};
+use crate::api::status::{AnalysisStatus, SignalStatus, time};
 use crate::domain::assess::{
     self, AssessInput, AssessState, Assessment, EvidenceState, MetricReadings, Reading, RolloutView, SignalVerdict,
 };
-use crate::domain::chain::{self, Decision, Health, Moment, Step};
+use crate::domain::chain::{self, Moment, Step};
 use crate::domain::evidence::PodLife;
-use crate::domain::guardrail::{self, Clamp, Proposal};
+use crate::domain::facts::Report;
 use crate::domain::judge::History;
-use crate::domain::outcome::{Reason, Verdict};
-use crate::domain::plan::{self, Current, Due, PendingUndo, Stage};
+use crate::domain::outcome::Reason;
+use crate::domain::plan::{self, Current, Due};
 use crate::domain::policy::{Interval, Policy, Scorer};
 use crate::domain::recording;
 use crate::domain::redact::SERVER_MESSAGE;
-use crate::domain::rollout::{PodFact, Side, Workload};
+use crate::domain::rollout::{PodFact, Revision, Side, Workload};
 use crate::observe::prometheus::{PrometheusSource, ReadRequest};
 use crate::record::events::EventReason;
 
 /// Longest text of a signal or of the analysis in status.
 const MESSAGE: usize = 512;
 
+/// When pods are looked at again that seemed to prove something a moment ago.
+const SOON: Duration = Duration::from_millis(200);
 /// How long a rollout is young.
 const EARLY: Duration = Duration::from_mins(2);
 /// How long a revision has to serve nobody to be called silent.
 const SILENT_FOR: Duration = Duration::from_mins(5);
 /// How far back pods are looked for that the API server has forgotten.
 const LOOK_FOR_PODS: Duration = Duration::from_mins(30);
-/// Revisions that status remembers as good.
-const KNOWN_GOOD: usize = 10;
 
-/// Evaluates a rollout that is being judged.
+/// Looks at a rollout that is being judged: first what pods show, then what was measured.
 ///
 /// # Errors
 /// If an intent to undo cannot be written to status; then nothing is undone.
@@ -62,6 +63,11 @@ pub async fn step(
         let message = format!("the first pod of revision {} is ready; the window begins", current.revision);
         case.note(EventReason::AnalysisStarted, message);
     }
+    let report = facts::look(case, policy, &current, workload, pods).await;
+    if report.fact.is_some() {
+        return proven(case, policy, current, workload, pods, report).await;
+    }
+    facts::say(case, &report);
     if case.due == Due::Facts && case.progress.next.is_some_and(|next| next > case.now) {
         // Facts alone: metrics have their own time.
         if let Some(next) = case.progress.next {
@@ -69,41 +75,102 @@ pub async fn step(
         }
         return Ok(());
     }
-    let side = |pod: &PodFact| PodLife::of(pod, plan::side(&current, pod), policy.analysis.warmup);
-    let lives = case.lives(pods.iter().map(side).collect());
+    let (ctx, watched) = (case.ctx, Watched::of(case, policy, &current, workload, &report));
+    let rollout = Rollout { class, policy, current: &current, workload, pods, report: &report };
+    let later = tokio::select! {
+        measured = measure(case, &rollout) => return measured,
+        later = watched.until_proven(ctx) => later,
+    };
+    // Pods proved it while metrics were being read.
+    case.now = ctx.now();
+    let report = facts::look(case, policy, &current, workload, &later).await;
+    match report.fact {
+        Some(_) => proven(case, policy, current, workload, &later, report).await,
+        None => {
+            case.wake_in(SOON);
+            Ok(())
+        }
+    }
+}
+
+/// Pods prove the release bad.
+async fn proven(
+    case: &mut Case<'_>,
+    policy: &Policy,
+    current: Current,
+    workload: &Workload,
+    pods: &[PodFact],
+    report: Report,
+) -> Result<(), Error> {
+    facts::say(case, &report);
+    let Some(fact) = &report.fact else { return Ok(()) };
+    let decided = chain::on_fact(fact);
     let state = state(case, policy, &current);
+    let judged = Assessment::of_fact(decided.reason, &decided.message, case.evaluated(), state);
+    case.draft.health_score = Some(0);
+    case.proof = Some(facts::proof(fact, &current, pods));
+    verdict::conclude(case, policy, current, workload, pods, &judged, &decided).await
+}
+
+/// A rollout as one look sees it.
+struct Rollout<'a> {
+    class: &'a GuardClass,
+    policy: &'a Policy,
+    current: &'a Current,
+    workload: &'a Workload,
+    pods: &'a [PodFact],
+    report: &'a Report,
+}
+
+/// Evaluates what was measured: observe metrics → assess → decide → act.
+async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Result<(), Error> {
+    let Rollout { class, policy, current, workload, pods, report } = *rollout;
+    let side = |pod: &PodFact| PodLife::of(pod, plan::side(current, pod), policy.analysis.warmup);
+    let lives = case.lives(pods.iter().map(side).collect());
+    let state = state(case, policy, current);
     let evidence = policy.analysis.scorer == Scorer::Evidence;
-    let past = if evidence { past(case, class, policy, &current, workload, &lives, &state).await } else { None };
-    let lives = if evidence { with_forgotten(case, class, policy, &current, workload, lives).await } else { lives };
+    let past = if evidence { past(case, class, policy, current, workload, &lives, &state).await } else { None };
+    let lives = if evidence { with_forgotten(case, class, policy, current, workload, lives).await } else { lives };
     let scrape = case.scrape(past.as_ref().and_then(|past| past.scrape));
     // A step cannot be shorter than the time between two samples.
     let step = policy.analysis.interval.resolve(scrape).max(scrape.unwrap_or_default());
     let readings = read(case, class, policy, &lives, &state, step).await;
     let mut settings = policy.settings();
     settings.first_wave = workload.waves.map(|waves| u64::from(workload.replicas.div_ceil(waves.max(1))));
-    let seen = controls(case, class, policy, &current, (state.since(), step)).await;
+    let seen = controls(case, class, policy, current, (state.since(), step)).await;
     let controls: Vec<_> = seen.iter().map(controls::Seen::view).collect();
     let view = RolloutView {
         settings: &settings,
         history: past.as_ref().map(|past| &past.history),
         overlap: workload.expected_overlap(pods, &current.revision),
         step,
-        settled: settled(&current, workload, pods, policy, case.now),
+        settled: settled(current, workload, pods, policy, case.now),
         controls: &controls,
         scraped: scraped(case, class, &state, &lives).await,
     };
-    let rollout = evidence.then_some(view);
-    let input = AssessInput { now: case.now, lives: &lives, readings: &readings, rollout };
+    let input = AssessInput { now: case.now, lives: &lives, readings: &readings, rollout: evidence.then_some(view) };
     let assessment = assess::assess(policy.analysis.scorer, &state, &input, &policy.analysis);
     let interval = policy.analysis.interval.resolve(case.scrape(assessment.scrape));
-    case.wake_at(plan::next_on_grid(case.now, pace(policy, &current, case.now, interval)));
-    keep_recording(case, policy, &current, &assessment, view.history);
+    case.wake_at(plan::next_on_grid(case.now, pace(policy, current, case.now, interval)));
+    keep_recording(case, policy, current, &assessment, view.history);
     let blind = readings.blinding_error();
     say_metrics(case, current.first_ready.is_some(), readings.error(), blind.is_some());
+    let assessment = chain::tempered(assessment, report.hold.as_ref());
     show(case, &assessment);
+    decide(case, rollout, assessment, blind, interval).await
+}
+
+async fn decide(
+    case: &mut Case<'_>,
+    rollout: &Rollout<'_>,
+    assessment: Assessment,
+    blind: Option<&str>,
+    interval: Duration,
+) -> Result<(), Error> {
+    let Rollout { policy, current, workload, pods, .. } = *rollout;
     let moment = Moment {
         now: case.now,
-        window_end: plan::window_end(&current, &policy.analysis, workload),
+        window_end: plan::window_end(current, &policy.analysis, workload),
         interval,
         rollout_complete: workload.rollout_complete(&current.revision, pods),
         stage: current.stage,
@@ -124,12 +191,12 @@ pub async fn step(
             Ok(())
         }
         Step::Confirm(message) => {
-            confirm(case, current, workload, &message);
+            verdict::confirm(case, current.clone(), workload, &message);
             Ok(())
         }
         Step::Decide(decided) => {
             let judged = if assessment.score.is_some() { assessment } else { scored.unwrap_or(assessment) };
-            conclude(case, policy, current, workload, pods, &judged, &decided).await
+            verdict::conclude(case, policy, current.clone(), workload, pods, &judged, &decided).await
         }
     }
 }
@@ -143,10 +210,13 @@ fn pace(policy: &Policy, current: &Current, now: Timestamp, interval: Duration) 
 }
 
 /// Something else is wrong while a release is being judged: people are told once.
-fn alert(case: &mut Case<'_>, reason: Reason, message: &str) {
+pub(super) fn alert(case: &mut Case<'_>, reason: Reason, message: &str) {
     let event = match reason {
         Reason::SharedIncident => EventReason::SharedIncident,
         Reason::TrafficLost => EventReason::TrafficLost,
+        Reason::NodeProblem | Reason::Unschedulable | Reason::ReplicaFailure | Reason::RegistryUnavailable => {
+            EventReason::RolloutHeld
+        }
         _ => return,
     };
     let before = crate::api::condition::find(&case.draft.conditions, Type::Healthy);
@@ -180,7 +250,7 @@ async fn past(
     let source = source(case, class).await.ok()?;
     let mut old: Vec<PodLife> = lives.iter().filter(|life| life.side == Some(Side::Old)).cloned().collect();
     let reach = (current.started.checked_sub(LOOK_FOR_PODS).unwrap_or(current.started), current.started);
-    if let Some(baseline) = current.baseline.as_ref().and_then(|baseline| workload.revision(baseline)) {
+    if let Some(baseline) = named_apart(current, workload) {
         let prefix = (baseline.pod_prefix.as_str(), Side::Old);
         old.extend(past::forgotten(&source, policy, &case.key.namespace, prefix, lives, reach).await);
     }
@@ -192,6 +262,12 @@ async fn past(
             None
         }
     }
+}
+
+/// The old revision, if the names of its pods tell it from the new one.
+fn named_apart<'a>(current: &Current, workload: &'a Workload) -> Option<&'a Revision> {
+    let baseline = current.baseline.as_ref().and_then(|baseline| workload.revision(baseline))?;
+    (!baseline.pod_prefix.is_empty()).then_some(baseline)
 }
 
 /// After a restart: old pods that went away while nobody looked.
@@ -206,7 +282,7 @@ async fn with_forgotten(
     if !case.is_fresh_start() {
         return lives;
     }
-    let Some(baseline) = current.baseline.as_ref().and_then(|baseline| workload.revision(baseline)) else {
+    let Some(baseline) = named_apart(current, workload) else {
         return lives;
     };
     if let Ok(source) = source(case, class).await {
@@ -410,115 +486,4 @@ fn show(case: &mut Case<'_>, assessment: &Assessment) {
     let score = assessment.score.map(crate::domain::outcome::HealthScore::points);
     let guards = case.ctx.memory.len();
     case.ctx.metrics.evaluated(at.as_secs_f64(), &case.key.namespace, &case.key.name, score, guards);
-}
-
-async fn conclude(
-    case: &mut Case<'_>,
-    policy: &Policy,
-    current: Current,
-    workload: &Workload,
-    pods: &[PodFact],
-    judged: &Assessment,
-    decided: &Decision,
-) -> Result<(), Error> {
-    let undone = case.progress.undone.clone();
-    let proposal = Proposal { policy, workload, current: &current, pods, undone: &undone, now: case.now };
-    let only = judged.only_recommend.clone().map(|(reason, message)| Clamp { rule: "recommend-only", reason, message });
-    let clamp =
-        (decided.verdict == Verdict::Rollback).then(|| guardrail::first_objection(&proposal).or(only)).flatten();
-    let acts = decided.verdict == Verdict::Rollback && clamp.is_none();
-    let id = decision::id(&current, case.now);
-    let record = decision::record(&id, case.now, &current, judged, decided, clamp.as_ref(), acts);
-    decision::file(case, record);
-    let since = restore::since(current.started, case.now);
-    case.ctx.metrics.decided(decided.verdict.as_str(), decided.decider.as_str(), since);
-    let Some(to) = current.baseline.clone().filter(|_| acts) else {
-        settle(case, current, workload, decided, clamp.as_ref());
-        return Ok(());
-    };
-    let undo = PendingUndo {
-        decision: id,
-        workload_uid: workload.uid.to_string(),
-        from: current.revision.clone(),
-        to,
-        intended: case.now,
-        sent: None,
-    };
-    say_bad(case, &current, decided, "rolling back");
-    restore::carry_out(case, policy, workload, undo).await
-}
-
-fn say_bad(case: &mut Case<'_>, current: &Current, decided: &Decision, what: &str) {
-    let message = format!("revision {} is bad, {what}: {}", current.revision, decided.message);
-    case.observe_condition(Type::Healthy, false, decided.reason, &message);
-    case.note(EventReason::AnalysisFailed, message);
-}
-
-/// The window is over and the certificate stands: the revision is known to be good.
-fn confirm(case: &mut Case<'_>, mut current: Current, workload: &Workload, message: &str) {
-    current.stage = Stage::Passed;
-    progress::write_current(&mut case.draft, &current, workload);
-    know_good(case, &current, "certified, and watched to the end of the window");
-    let message = format!("not worse to the end of the window: {message}");
-    case.observe_condition(Type::Healthy, true, Reason::AnalysisPassed, &message);
-    case.observe_condition(Type::Reconciling, false, Reason::AnalysisPassed, &message);
-    case.draft.analysis = None;
-    case.rest();
-}
-
-/// Remembers a revision that proved good.
-fn know_good(case: &mut Case<'_>, current: &Current, how: &str) {
-    let revision = current.revision.to_string();
-    let known = &mut case.draft.known_good;
-    known.retain(|known| known.revision != revision);
-    known.insert(0, KnownGood { revision, at: time(case.now), how: how.to_owned() });
-    known.truncate(KNOWN_GOOD);
-}
-
-/// The decision changes nothing about the workload: say what it means.
-fn settle(case: &mut Case<'_>, mut current: Current, workload: &Workload, decided: &Decision, clamp: Option<&Clamp>) {
-    current.stage = match (decided.verdict, decided.health) {
-        (Verdict::Rollback, _) => Stage::Condemned,
-        (Verdict::Inconclusive, _) => Stage::Held,
-        (Verdict::Continue, Health::Good) if !decided.is_final => Stage::Certified,
-        (Verdict::Continue, Health::Good) => Stage::Passed,
-        (Verdict::Continue, _) => Stage::Unproven,
-    };
-    progress::write_current(&mut case.draft, &current, workload);
-    match (decided.verdict, clamp) {
-        (Verdict::Rollback, Some(clamp)) => {
-            say_bad(case, &current, decided, &format!("not rolled back ({})", clamp.message));
-            case.observe_condition(Type::Reconciling, false, clamp.reason, &clamp.message);
-            // In Observe nothing is stuck: it does what it was asked to.
-            let stuck = clamp.reason != Reason::SuppressedByMode;
-            case.observe_condition(Type::Stalled, stuck, clamp.reason, &clamp.message);
-            let event = match clamp.reason {
-                Reason::NoKnownGoodRevision => EventReason::NoKnownGoodRevision,
-                Reason::RollbackLimitReached => EventReason::RollbackLimitReached,
-                _ => EventReason::RollbackSkipped,
-            };
-            case.note(event, format!("revision {} was not rolled back: {}", current.revision, clamp.message));
-        }
-        (Verdict::Continue, _) if decided.health == Health::Good => {
-            case.observe_condition(Type::Healthy, true, decided.reason, &decided.message);
-            case.observe_condition(Type::Reconciling, false, decided.reason, &decided.message);
-            case.note(EventReason::AnalysisPassed, decided.message.clone());
-            if current.stage == Stage::Passed {
-                know_good(case, &current, "judged to the end of the window");
-            }
-        }
-        (Verdict::Continue, _) if decided.health == Health::Bad => {
-            case.observe_condition(Type::Healthy, false, decided.reason, &decided.message);
-            case.observe_condition(Type::Reconciling, false, decided.reason, &decided.message);
-        }
-        _ => {
-            case.observe_condition(Type::Healthy, Truth::Unknown, decided.reason, &decided.message);
-            let held = current.stage == Stage::Held;
-            case.observe_condition(Type::Reconciling, held, decided.reason, &decided.message);
-        }
-    }
-    if !current.stage.is_judging() {
-        case.draft.analysis = None;
-        case.rest();
-    }
 }

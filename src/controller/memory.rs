@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::facts::Answers;
 
 use crate::api::status::DeploymentGuardStatus;
 use crate::domain::assess::Assessment;
 use crate::domain::evidence::PodLife;
 use crate::domain::judge::History;
-use crate::domain::plan::Changes;
+use crate::domain::plan::{Changes, Stage};
 use crate::domain::rollout::Workload;
 use crate::observe::pods::WorkloadKey;
 use crate::telemetry::metrics::Metrics;
@@ -56,6 +59,8 @@ pub struct Remembered {
     pub present: Vec<PodLife>,
     /// Pods of the rollout that are gone; their last counts are still in Prometheus.
     pub gone: Vec<PodLife>,
+    /// What events told of pods.
+    pub answers: Answers,
 }
 
 /// A workload whose trouble means a shared incident.
@@ -83,6 +88,8 @@ struct Entry {
     remembered: Remembered,
     workload_changed: bool,
     pods_changed: bool,
+    /// Rings whenever a pod or something around it changed.
+    bell: Arc<Notify>,
 }
 
 /// Every guard's memory.
@@ -195,13 +202,39 @@ impl Memory {
     /// A pod changed: says whose guards must look.
     #[must_use]
     pub fn pod_changed(&self, target: &WorkloadKey) -> Vec<GuardKey> {
-        self.mark(target, |entry| entry.pods_changed = true)
+        self.mark(target, |entry| {
+            entry.pods_changed = true;
+            entry.bell.notify_one();
+        })
+    }
+
+    /// Rings whenever a pod of the guard's workload changed, or something around it.
+    #[must_use]
+    pub fn pods_of(&self, key: &GuardKey) -> Arc<Notify> {
+        self.locked().guards.entry(key.clone()).or_default().bell.clone()
     }
 
     /// A workload changed: says whose guards must look.
     #[must_use]
     pub fn workload_changed(&self, target: &WorkloadKey) -> Vec<GuardKey> {
         self.mark(target, |entry| entry.workload_changed = true)
+    }
+
+    /// Something around every workload changed: says who is judging and must look.
+    #[must_use]
+    pub fn surroundings_changed(&self) -> Vec<GuardKey> {
+        let mut inner = self.locked();
+        let judging = inner.guards.iter_mut().filter(|(_, entry)| {
+            let current = entry.remembered.status.current.as_ref();
+            current.and_then(|current| Stage::parse(&current.state)).is_some_and(Stage::is_judging)
+        });
+        judging
+            .map(|(key, entry)| {
+                entry.pods_changed = true;
+                entry.bell.notify_one();
+                key.clone()
+            })
+            .collect()
     }
 
     fn mark(&self, target: &WorkloadKey, set: impl Fn(&mut Entry)) -> Vec<GuardKey> {

@@ -9,6 +9,8 @@ pub mod context;
 pub mod controls;
 pub mod decision;
 pub mod error;
+pub mod facts;
+pub mod findings;
 pub mod judge;
 pub mod memory;
 pub mod past;
@@ -17,5 +19,6 @@ pub mod reconcile;
 pub mod restore;
 pub mod run;
 pub mod sources;
+pub mod verdict;
 
 pub use run::{Ended, Settings, run};

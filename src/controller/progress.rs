@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::status::{CurrentStatus, DeploymentGuardStatus, UndoStatus, parse_time, time_ms};
 use crate::domain::assess::AssessState;
+use crate::domain::facts::StartRecord;
 use crate::domain::judge::MAX_CHECKPOINT_BYTES;
 use crate::domain::plan::{Current, PendingUndo, Progress, Stage, within_a_day};
 use crate::domain::rollout::{RevisionHash, Workload};
@@ -34,7 +35,13 @@ fn read_current(current: &CurrentStatus) -> Option<Current> {
         first_ready: current.first_ready_at.as_deref().and_then(parse_time),
         baseline: current.baseline.as_deref().map(RevisionHash::new),
         stage: Stage::parse(&current.state)?,
+        start: start(current.start_exits),
+        baseline_start: start(current.baseline_start_exits),
     })
+}
+
+fn start(exits: Option<i32>) -> Option<StartRecord> {
+    exits.and_then(|exits| u32::try_from(exits).ok()).map(|exits| StartRecord { exits })
 }
 
 fn read_undo(undo: &UndoStatus) -> Option<PendingUndo> {
@@ -50,6 +57,7 @@ fn read_undo(undo: &UndoStatus) -> Option<PendingUndo> {
 
 /// Writes the current revision into status.
 pub fn write_current(status: &mut DeploymentGuardStatus, current: &Current, workload: &Workload) {
+    let exits = |start: StartRecord| i32::try_from(start.exits).unwrap_or(i32::MAX);
     let images = workload.revision(&current.revision).map(|revision| revision.images.clone()).unwrap_or_default();
     status.current = Some(CurrentStatus {
         revision: current.revision.to_string(),
@@ -57,6 +65,8 @@ pub fn write_current(status: &mut DeploymentGuardStatus, current: &Current, work
         started_at: time_ms(current.started),
         first_ready_at: current.first_ready.map(time_ms),
         baseline: current.baseline.as_ref().map(ToString::to_string),
+        start_exits: current.start.map(exits),
+        baseline_start_exits: current.baseline_start.map(exits),
         state: current.stage.as_str().into(),
     });
 }

@@ -47,13 +47,8 @@ pub async fn finish(
     pods: &[PodFact],
     undo: PendingUndo,
 ) -> Result<(), Error> {
-    let current = Current {
-        revision: undo.from.clone(),
-        started: undo.intended,
-        first_ready: None,
-        baseline: Some(undo.to.clone()),
-        stage: Stage::Judging,
-    };
+    let current =
+        Current { baseline: Some(undo.to.clone()), ..Current::new(undo.from.clone(), undo.intended, Stage::Judging) };
     let undone = case.progress.undone.clone();
     let proposal = Proposal { policy, workload, current: &current, pods, undone: &undone, now: case.now };
     let objection = if case.guard.spec.suspend {
@@ -165,8 +160,7 @@ fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: Pen
     if let Some(decision) = &mut case.draft.last_decision {
         decision.durations.decision_to_undo.get_or_insert_with(|| seconds(since(undo.intended, now)));
     }
-    let current =
-        Current { revision: undo.to.clone(), started: now, first_ready: None, baseline: None, stage: Stage::Restoring };
+    let current = restored(case, Current::new(undo.to.clone(), now, Stage::Restoring));
     progress::write_current(&mut case.draft, &current, workload);
     case.draft.analysis = None;
     case.draft.health_score = None;
@@ -195,18 +189,20 @@ fn not_done(case: &mut Case<'_>, undo: &PendingUndo, reason: Reason, event: Even
     case.wake_in(std::time::Duration::from_millis(100));
 }
 
+/// What is known of the start of the revision that serves again.
+fn restored(case: &Case<'_>, current: Current) -> Current {
+    let known = case.progress.current.as_ref();
+    let start =
+        known.and_then(|known| if known.revision == current.revision { known.start } else { known.baseline_start });
+    Current { start, ..current }
+}
+
 /// Somebody else put the good revision back first.
 fn already_current(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo) {
     progress::write_undo(&mut case.draft, None);
     let why = format!("the workload already carries revision {}; somebody else put it back", undo.to);
     record(case, ActionTaken::None, Some(format!("{}: {why}", Reason::SkippedAlreadyCurrent)));
-    let current = Current {
-        revision: undo.to.clone(),
-        started: case.now,
-        first_ready: None,
-        baseline: None,
-        stage: Stage::Serving,
-    };
+    let current = restored(case, Current::new(undo.to.clone(), case.now, Stage::Serving));
     progress::write_current(&mut case.draft, &current, workload);
     case.idle(Reason::SkippedAlreadyCurrent, &why);
     case.ctx.metrics.rolled_back(result_of(Reason::SkippedAlreadyCurrent));
@@ -267,13 +263,8 @@ pub fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &
 fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result: Result<(), String>) {
     progress::write_undo(&mut case.draft, None);
     let took = since(undo.sent.unwrap_or(undo.intended), case.now);
-    let restored = Current {
-        revision: undo.to.clone(),
-        started: undo.sent.unwrap_or(undo.intended),
-        first_ready: None,
-        baseline: None,
-        stage: if result.is_ok() { Stage::Serving } else { Stage::Unproven },
-    };
+    let stage = if result.is_ok() { Stage::Serving } else { Stage::Unproven };
+    let restored = restored(case, Current::new(undo.to.clone(), undo.sent.unwrap_or(undo.intended), stage));
     progress::write_current(&mut case.draft, &restored, workload);
     let (reason, event, message) = match result {
         Ok(()) => (

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, pin_mut};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::{self, ObjectRef};
@@ -26,8 +26,10 @@ use super::sources::Sources;
 use super::{class, reconcile};
 use crate::act::Act;
 use crate::api::{DeploymentGuard, GuardClass};
+use crate::domain::policy::Kind;
 use crate::domain::redact::{Redactor, SERVER_MESSAGE};
 use crate::leader::Leadership;
+use crate::observe::nodes::NodeIndex;
 use crate::observe::pods::PodIndex;
 use crate::observe::prometheus::QueryObserver;
 use crate::observe::watch;
@@ -83,14 +85,16 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let ctx = Arc::new(context(&client, settings, class_reader));
     let (wake, woken) = mpsc::unbounded_channel::<GuardKey>();
     let pods = pods(client.clone(), ctx.clone(), wake.clone());
-    let workloads = workloads(client.clone(), ctx.clone(), wake.clone());
+    let workloads = every_kind(client.clone(), ctx.clone(), wake.clone());
+    let nodes = nodes(client.clone(), ctx.clone(), wake.clone());
     let classes = classes(client.clone(), class_writer, ctx.clone(), wake.clone());
     let guards = guards(client.clone(), ctx.clone(), wake, woken, stop.clone());
-    let class_status = class_status(client, ctx.clone(), stop.clone());
+    let class_status = class_status(client.clone(), ctx.clone(), stop.clone());
     pin_mut!(guards);
     let ended = tokio::select! {
         () = pods => Ended::Unexpectedly("the watch on pods"),
         () = workloads => Ended::Unexpectedly("the watch on workloads"),
+        () = nodes => Ended::Unexpectedly("the watch on nodes"),
         () = classes => Ended::Unexpectedly("the watch on classes"),
         () = class_status => if stop.is_cancelled() { Ended::Stopped } else { Ended::Unexpectedly("the loop over classes") },
         () = beat(&ctx) => Ended::Unexpectedly("the beat"),
@@ -115,6 +119,7 @@ fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardC
         classes,
         pods: Arc::default(),
         workloads: Arc::default(),
+        nodes: Arc::default(),
         sources: Sources::new(client.clone(), settings.namespace, observer),
         memory: Memory::default(),
         act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
@@ -136,7 +141,7 @@ async fn beat(ctx: &Context) {
             ctx.health.set_ready();
             tokio::time::sleep(BEAT).await;
         } else {
-            ctx.health.set_waiting("the first lists of pods and Deployments");
+            ctx.health.set_waiting("the first lists of pods and workloads");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -146,19 +151,42 @@ async fn pods(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<Gua
     let index: Arc<PodIndex> = ctx.pods.clone();
     let events = watch::events(Api::<Pod>::all(client));
     follow(events, "pods", |event| {
-        if let Some(target) = index.apply(event) {
+        if let Some(target) = index.apply(event, ctx.now()) {
             wake_all(&wake, ctx.memory.pod_changed(&target));
         }
     })
     .await;
 }
 
-async fn workloads(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>) {
+async fn every_kind(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>) {
+    tokio::select! {
+        () = workloads::<Deployment>(Kind::Deployment, client.clone(), ctx.clone(), wake.clone()) => {}
+        () = workloads::<StatefulSet>(Kind::StatefulSet, client.clone(), ctx.clone(), wake.clone()) => {}
+        () = workloads::<DaemonSet>(Kind::DaemonSet, client, ctx, wake) => {}
+    }
+}
+
+async fn workloads<K>(kind: Kind, client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + 'static,
+{
     let index: Arc<WorkloadIndex> = ctx.workloads.clone();
-    let events = watch::events(Api::<PartialObjectMeta<Deployment>>::all(client));
-    follow(events, "Deployments", |event| {
-        for target in index.apply(event) {
+    let events = watch::events(Api::<PartialObjectMeta<K>>::all(client));
+    follow(events, kind.name(), |event| {
+        for target in index.apply(kind, event) {
             wake_all(&wake, ctx.memory.workload_changed(&target));
+        }
+    })
+    .await;
+}
+
+/// A node that fails, or recovers, may be the better explanation of what pods do.
+async fn nodes(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>) {
+    let index: Arc<NodeIndex> = ctx.nodes.clone();
+    let events = watch::events(Api::<Node>::all(client));
+    follow(events, "nodes", |event| {
+        if index.apply(event) {
+            wake_all(&wake, ctx.memory.surroundings_changed());
         }
     })
     .await;

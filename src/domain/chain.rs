@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::assess::{AssessState, Assessment, Standing};
+use super::facts::{HardFact, Hold};
 use super::outcome::{Decider, Reason, Verdict};
 use super::plan::Stage;
 use super::policy::OnInconclusive;
@@ -114,6 +115,29 @@ pub fn decide(now: &Assessment, scored: Option<&Assessment>, blind: Option<&str>
         };
     }
     at_the_end(now, last, moment)
+}
+
+/// A hard fact needs no comparison, and nobody is asked.
+#[must_use]
+pub fn on_fact(fact: &HardFact) -> Decision {
+    Decision {
+        verdict: Verdict::Rollback,
+        reason: fact.kind.reason(),
+        message: fact.sentence.clone(),
+        health: Health::Bad,
+        decider: Decider::HardFact,
+        is_final: true,
+    }
+}
+
+/// What pods show may be explained by something else: then nothing is concluded from what was measured meanwhile, but
+/// evidence of harm, which has its own protection, still counts.
+#[must_use]
+pub fn tempered(mut assessment: Assessment, hold: Option<&Hold>) -> Assessment {
+    if let Some(hold) = hold.filter(|_| assessment.standing != Standing::Harmful) {
+        assessment.standing = Standing::Held { reason: hold.reason, message: hold.message.clone() };
+    }
+    assessment
 }
 
 /// Something else is wrong: alert and wait; it never passes.

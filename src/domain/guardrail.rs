@@ -51,6 +51,7 @@ pub const RULES: &[(&str, Check)] = &[
     ("workload-not-paused", not_paused),
     ("workload-not-owned", not_owned),
     ("mode", mode),
+    ("kind-can-be-undone", can_be_undone),
     ("max-per-day", max_per_day),
     ("cooldown", cooldown),
 ];
@@ -111,6 +112,17 @@ fn mode(p: &Proposal<'_>) -> Option<(Reason, String)> {
             "the guard's class allows at most Observe"
         };
         (Reason::SuppressedByMode, format!("{why}, so nothing was changed"))
+    })
+}
+
+fn can_be_undone(p: &Proposal<'_>) -> Option<(Reason, String)> {
+    let target = &p.policy.target;
+    (!target.kind.can_be_undone()).then(|| {
+        let (kind, resource, name) = (target.kind, target.kind.resource(), &target.name);
+        let message = format!(
+            "this version judges a {kind} and undoes none; roll back with kubectl rollout undo {resource}/{name}"
+        );
+        (Reason::UndoNotSupported, message)
     })
 }
 

@@ -1,13 +1,9 @@
-use std::collections::BTreeMap;
-
 use super::*;
+use crate::domain::facts::PodPolicy;
+use crate::domain::fixture::{self, at};
 use crate::domain::plan::Stage;
 use crate::domain::policy::{Analysis, Interval, Kind, OnInconclusive, RollbackPolicy, Scorer, Target};
-use crate::domain::rollout::{PodName, Revision, RevisionHash};
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_700_000_000 + second).unwrap()
-}
+use crate::domain::rollout::RevisionHash;
 
 struct Case {
     policy: Policy,
@@ -15,14 +11,6 @@ struct Case {
     current: Current,
     pods: Vec<PodFact>,
     undone: Vec<Timestamp>,
-}
-
-fn revision(name: &str) -> (RevisionHash, Revision) {
-    let hash = RevisionHash::new(name);
-    (
-        hash.clone(),
-        Revision { hash, uid: name.into(), number: 1, images: Vec::new(), pod_prefix: format!("api-{name}-") },
-    )
 }
 
 fn case() -> Case {
@@ -41,50 +29,19 @@ fn case() -> Case {
                 ..Analysis::default()
             },
             signals: Vec::new(),
+            pods: PodPolicy::default(),
             rollback: RollbackPolicy {
                 max_per_day: 2,
                 cooldown: Duration::from_secs(600),
                 verify_timeout: Duration::from_secs(600),
             },
         },
-        workload: Workload {
-            uid: "w".into(),
-            generation: 1,
-            observed_generation: 1,
-            replicas: 1,
-            paused: false,
-            waves: Some(2),
-            min_ready_seconds: 0,
-            progress_deadline_seconds: 600,
-            controlled_by: None,
-            skip: None,
-            last_rollback: None,
-            owns_template: false,
-            current: Some(RevisionHash::new("bad")),
-            revisions: BTreeMap::from([revision("good"), revision("bad")]),
-            terminating: false,
-        },
+        workload: Workload { replicas: 1, ..fixture::workload(Some("bad"), &[("good", 1), ("bad", 2)]) },
         current: Current {
-            revision: RevisionHash::new("bad"),
-            started: at(0),
-            first_ready: None,
             baseline: Some(RevisionHash::new("good")),
-            stage: Stage::Judging,
+            ..Current::new(RevisionHash::new("bad"), at(0), Stage::Judging)
         },
-        pods: vec![PodFact {
-            pod: PodName::new("shop", "a"),
-            uid: "a".into(),
-            owner: "bad".into(),
-            revision: RevisionHash::new("bad"),
-            created: at(0),
-            ready_since: None,
-            first_ready: None,
-            terminating: false,
-            finished: false,
-            restarts: 0,
-            container_starts: Vec::new(),
-            containers: Vec::new(),
-        }],
+        pods: vec![fixture::pod("a", "bad")],
         undone: Vec::new(),
     }
 }
@@ -109,7 +66,7 @@ fn nothing_objects_to_an_ordinary_undo() {
 #[test]
 fn each_rule_objects_on_its_own() {
     type Break = fn(&mut Case);
-    let breaks: [(&str, Break); 9] = [
+    let breaks: [(&str, Break); 10] = [
         ("judged-revision-is-current", |c| c.workload.current = Some(RevisionHash::new("newer"))),
         ("new-pods-exist", |c| c.pods.clear()),
         ("known-revision-to-go-back-to", |c| c.current.baseline = None),
@@ -117,6 +74,7 @@ fn each_rule_objects_on_its_own() {
         ("workload-not-paused", |c| c.workload.paused = true),
         ("workload-not-owned", |c| c.workload.controlled_by = Some("App/shop".into())),
         ("mode", |c| c.policy.mode = Mode::Observe),
+        ("kind-can-be-undone", |c| c.policy.target.kind = Kind::StatefulSet),
         ("max-per-day", |c| c.undone = vec![at(-5000), at(-4000)]),
         ("cooldown", |c| c.undone = vec![at(-599)]),
     ];

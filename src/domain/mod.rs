@@ -8,12 +8,15 @@
 pub mod assess;
 pub mod chain;
 pub mod evidence;
+pub mod facts;
 pub mod finding;
 pub mod guardrail;
 pub mod judge;
+pub mod logs;
 pub mod managers;
 pub mod outcome;
 pub mod plan;
+pub mod pod;
 pub mod policy;
 pub mod process;
 pub mod recording;
@@ -23,3 +26,6 @@ pub mod rollout;
 pub mod sample;
 pub mod signal;
 pub mod undo;
+
+#[cfg(test)]
+pub(crate) mod fixture;

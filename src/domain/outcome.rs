@@ -137,6 +137,36 @@ words! {
         TrafficLost = "TrafficLost",
         /// Evidence against history alone may not undo here.
         HistoryOnly = "HistoryOnly",
+        /// Containers of new pods end again and again.
+        CrashLoop = "CrashLoop",
+        /// Containers of new pods are killed for their memory.
+        OomKilled = "OOMKilled",
+        /// The image cannot be had.
+        ImagePullFailed = "ImagePullFailed",
+        /// What a container is configured with is missing.
+        ConfigError = "ConfigError",
+        /// A container cannot be created or started.
+        ContainerStartFailed = "ContainerStartFailed",
+        /// A container's hook fails.
+        HookFailed = "HookFailed",
+        /// The kubelet kills containers whose liveness or startup probe fails.
+        LivenessProbeFailed = "LivenessProbeFailed",
+        /// A volume cannot be mounted.
+        VolumeMountFailed = "VolumeMountFailed",
+        /// New pods do not become Ready.
+        NeverReady = "NeverReady",
+        /// The progress deadline passed with new pods that are not well.
+        ProgressDeadlineExceeded = "ProgressDeadlineExceeded",
+        /// A node explains better what new pods do.
+        NodeProblem = "NodeProblem",
+        /// No node takes the new pods.
+        Unschedulable = "Unschedulable",
+        /// New pods are not let in: quota, admission.
+        ReplicaFailure = "ReplicaFailure",
+        /// Others cannot pull from the registry either.
+        RegistryUnavailable = "RegistryUnavailable",
+        /// This version judges the kind and cannot undo it.
+        UndoNotSupported = "UndoNotSupported",
         /// The seed score was below 50 twice running.
         ScoreBelowThreshold = "ScoreBelowThreshold",
         /// Something needed for a verdict was not measured.

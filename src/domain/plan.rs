@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::facts::StartRecord;
 use super::outcome::Reason;
 use super::policy::Analysis;
 use super::rollout::{PodFact, RevisionHash, Side, Workload};
@@ -88,6 +89,18 @@ pub struct Current {
     pub baseline: Option<RevisionHash>,
     /// Where it stands.
     pub stage: Stage,
+    /// How its own pods start, as far as that was seen.
+    pub start: Option<StartRecord>,
+    /// How the baseline's pods start; recorded before the rollout, because they may soon be gone.
+    pub baseline_start: Option<StartRecord>,
+}
+
+impl Current {
+    /// A revision of which nothing is known yet.
+    #[must_use]
+    pub const fn new(revision: RevisionHash, started: Timestamp, stage: Stage) -> Self {
+        Self { revision, started, first_ready: None, baseline: None, stage, start: None, baseline_start: None }
+    }
 }
 
 /// An undo that was decided and is not verified yet.
@@ -208,7 +221,7 @@ pub fn situation(progress: &Progress, workload: &Workload, pods: &[PodFact], now
             if workload.replicas == 0 {
                 return Situation::Idle(Reason::ScaledToZero, "no replicas are wanted, so nothing is judged".into());
             }
-            Situation::Judge(with_first_ready(current.clone(), pods))
+            Situation::Judge(with_pods(current.clone(), pods))
         }
         Some(current) => Situation::Settled(current.clone()),
     }
@@ -229,13 +242,7 @@ fn pending(
     } else if *revision == undo.from && !landed && undo.sent.is_none() {
         Situation::FinishUndo(undo.clone())
     } else {
-        let before = progress.current.clone().unwrap_or_else(|| Current {
-            revision: undo.to.clone(),
-            started: now,
-            first_ready: None,
-            baseline: None,
-            stage: Stage::Restoring,
-        });
+        let before = progress.current.clone().unwrap_or_else(|| Current::new(undo.to.clone(), now, Stage::Restoring));
         Situation::Overtaken(undo.clone(), begin(&before, revision, pods, now))
     }
 }
@@ -247,46 +254,45 @@ fn first_sight(revision: &RevisionHash, workload: &Workload, pods: &[PodFact], n
         // The rollout is still going on, so it is judged.
         Some(baseline) if !workload.rollout_complete(revision, pods) => {
             let current = Current {
-                revision: revision.clone(),
-                started: now,
-                first_ready: None,
                 baseline: Some(baseline.hash.clone()),
-                stage: Stage::Judging,
+                ..Current::new(revision.clone(), now, Stage::Judging)
             };
-            Situation::Begin(with_first_ready(current, pods))
+            Situation::Begin(with_pods(current, pods))
         }
-        _ => Situation::Adopted(Current {
-            revision: revision.clone(),
-            started: now,
-            first_ready: None,
-            baseline: None,
-            stage: Stage::Serving,
-        }),
+        _ => Situation::Adopted(Current::new(revision.clone(), now, Stage::Serving)),
     }
 }
 
 /// The record of a revision that follows `before`. The baseline stays the last one that was not found bad.
 fn begin(before: &Current, revision: &RevisionHash, pods: &[PodFact], now: Timestamp) -> Current {
-    let baseline = if before.stage.may_be_baseline() { Some(before.revision.clone()) } else { before.baseline.clone() };
+    let (baseline, baseline_start) = if before.stage.may_be_baseline() {
+        (Some(before.revision.clone()), before.start)
+    } else {
+        (before.baseline.clone(), before.baseline_start)
+    };
     if baseline.as_ref() == Some(revision) {
         // A person went back to it; it served before and is not judged against itself.
-        return Current {
-            revision: revision.clone(),
-            started: now,
-            first_ready: None,
-            baseline: None,
-            stage: Stage::Serving,
-        };
+        return Current { start: baseline_start, ..Current::new(revision.clone(), now, Stage::Serving) };
     }
-    let current =
-        Current { revision: revision.clone(), started: now, first_ready: None, baseline, stage: Stage::Judging };
-    with_first_ready(current, pods)
+    let current = Current { baseline, baseline_start, ..Current::new(revision.clone(), now, Stage::Judging) };
+    with_pods(current, pods)
 }
 
-fn with_first_ready(mut current: Current, pods: &[PodFact]) -> Current {
+/// What its pods tell: when the first was Ready, and how those of both revisions start.
+fn with_pods(mut current: Current, pods: &[PodFact]) -> Current {
+    let of =
+        |revision: &RevisionHash| -> Vec<&PodFact> { pods.iter().filter(|pod| pod.revision == *revision).collect() };
+    let new = of(&current.revision);
     if current.first_ready.is_none() {
-        current.first_ready =
-            pods.iter().filter(|pod| pod.revision == current.revision).filter_map(|pod| pod.first_ready).min();
+        current.first_ready = new.iter().filter_map(|pod| pod.first_ready).min();
+    }
+    let worst = |known: Option<StartRecord>, seen: Option<StartRecord>| match (known, seen) {
+        (Some(known), Some(seen)) => Some(known.worst(seen)),
+        (known, seen) => known.or(seen),
+    };
+    current.start = worst(current.start, StartRecord::of(new));
+    if let Some(baseline) = &current.baseline {
+        current.baseline_start = worst(current.baseline_start, StartRecord::of(of(baseline)));
     }
     current
 }

@@ -1,71 +1,19 @@
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::fixture::{self, at, workload};
 use crate::domain::policy::{Interval, OnInconclusive, Scorer};
-use crate::domain::rollout::{PodName, Revision};
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_700_000_000 + second).unwrap()
-}
 
 fn hash(text: &str) -> RevisionHash {
     RevisionHash::new(text)
 }
 
-fn workload(current: Option<&str>, known: &[(&str, u64)]) -> Workload {
-    let revisions: BTreeMap<_, _> = known
-        .iter()
-        .map(|(name, number)| {
-            let revision = Revision {
-                hash: hash(name),
-                uid: (*name).into(),
-                number: *number,
-                images: vec![(*name).into()],
-                pod_prefix: format!("api-{name}-"),
-            };
-            (hash(name), revision)
-        })
-        .collect();
-    Workload {
-        uid: "w".into(),
-        generation: 2,
-        observed_generation: 2,
-        replicas: 2,
-        paused: false,
-        waves: Some(2),
-        min_ready_seconds: 0,
-        progress_deadline_seconds: 600,
-        controlled_by: None,
-        skip: None,
-        last_rollback: None,
-        owns_template: false,
-        current: current.map(hash),
-        revisions,
-        terminating: false,
-    }
-}
-
 fn pod(name: &str, revision: &str, ready: Option<i64>) -> PodFact {
-    PodFact {
-        pod: PodName::new("shop", name),
-        uid: name.into(),
-        owner: revision.into(),
-        revision: hash(revision),
-        created: at(0),
-        ready_since: ready.map(at),
-        first_ready: ready.map(at),
-        terminating: false,
-        finished: false,
-        restarts: 0,
-        container_starts: Vec::new(),
-        containers: Vec::new(),
-    }
+    PodFact { ready_since: ready.map(at), first_ready: ready.map(at), ..fixture::pod(name, revision) }
 }
 
 fn current(revision: &str, baseline: Option<&str>, stage: Stage) -> Current {
-    Current { revision: hash(revision), started: at(0), first_ready: None, baseline: baseline.map(hash), stage }
+    Current { baseline: baseline.map(hash), ..Current::new(hash(revision), at(0), stage) }
 }
 
 fn progress(current: Current) -> Progress {

@@ -6,22 +6,38 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::facts::PodPolicy;
 use super::judge::{Baseline, Kind as SignalKind, Settings, SignalSettings};
 use super::signal::{Signal, Source, Term};
 
-/// The kinds of workload a guard may name. Kinds that cannot be undone yet are refused while parsing.
+/// The kinds of workload a guard may name. All are judged; which of them this version can undo, `act` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// `apps/v1` Deployment.
     Deployment,
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `apps/v1` DaemonSet.
+    DaemonSet,
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
+
+    /// Whether this version can undo it. The others are judged and reported.
+    #[must_use]
+    pub const fn can_be_undone(self) -> bool {
+        matches!(self, Self::Deployment)
+    }
+
     /// The kind as it stands in manifests.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
         }
     }
 
@@ -30,6 +46,8 @@ impl Kind {
     pub const fn resource(self) -> &'static str {
         match self {
             Self::Deployment => "deployment",
+            Self::StatefulSet => "statefulset",
+            Self::DaemonSet => "daemonset",
         }
     }
 }
@@ -174,6 +192,8 @@ pub struct Policy {
     pub analysis: Analysis,
     /// What to measure.
     pub signals: Vec<Signal>,
+    /// Which states of pods are hard facts.
+    pub pods: PodPolicy,
     /// How to undo.
     pub rollback: RollbackPolicy,
 }

@@ -3,14 +3,17 @@
 //! Role: the facts about one target, reduced from API objects by `observe`. Inputs: none. Outputs: who is new, who is
 //! old, which revision is which. Must never import: other rooms; raw templates stay in `domain::undo`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::judge::Overlap;
+use super::pod::ContainerFact;
+use super::policy::Kind;
 
 /// A revision's identity: the `pod-template-hash` of its ReplicaSet. Never its number, which an undo re-assigns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,15 +62,6 @@ impl fmt::Display for PodName {
     }
 }
 
-/// One container's memory limit, and when it was seen to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerFact {
-    /// Container name.
-    pub name: Arc<str>,
-    /// Memory limit in bytes, if one is set.
-    pub memory_limit: Option<u64>,
-}
-
 /// What is kept of a pod: a few words instead of 15 KB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodFact {
@@ -93,7 +87,19 @@ pub struct PodFact {
     pub restarts: u32,
     /// When containers were seen to start again (API timestamps, whole seconds), oldest first, bounded.
     pub container_starts: Vec<Timestamp>,
-    /// Its app containers.
+    /// The node it was given to.
+    pub node: Option<Arc<str>>,
+    /// When it was given to it.
+    pub scheduled: Option<Timestamp>,
+    /// Why no node takes it, in the scheduler's words.
+    pub unschedulable: Option<Arc<str>>,
+    /// The cluster ends it for reasons of its own: eviction, preemption, a node shutting down.
+    pub disrupted: Option<Arc<str>>,
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// Uses its node's network.
+    pub host_network: bool,
+    /// Its containers, init and sidecar containers too.
     pub containers: Vec<ContainerFact>,
 }
 
@@ -102,6 +108,12 @@ impl PodFact {
     #[must_use]
     pub fn is_live(&self) -> bool {
         !self.terminating && !self.finished
+    }
+
+    /// How often its containers ended.
+    #[must_use]
+    pub fn ended(&self) -> u32 {
+        self.containers.iter().map(|container| container.ended).fold(0, u32::saturating_add)
     }
 }
 
@@ -119,7 +131,7 @@ pub enum Side {
 pub struct Revision {
     /// Identity.
     pub hash: RevisionHash,
-    /// Uid of its ReplicaSet; pods name it as owner.
+    /// Uid that its pods name as owner: its ReplicaSet's, or the workload's own where that has no ReplicaSets.
     pub uid: Arc<str>,
     /// `deployment.kubernetes.io/revision`; shown to people, never compared.
     pub number: u64,
@@ -127,11 +139,15 @@ pub struct Revision {
     pub images: Vec<String>,
     /// How the names of its pods begin; metrics know pods that the API server has forgotten.
     pub pod_prefix: String,
+    /// Stands for what decides whether pods are let in and find a place: resources, affinity, volumes, security context.
+    pub placement: u64,
 }
 
 /// The state of a guarded workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
+    /// Its kind.
+    pub kind: Kind,
     /// The object's uid.
     pub uid: Arc<str>,
     /// `metadata.generation`.
@@ -148,6 +164,10 @@ pub struct Workload {
     pub min_ready_seconds: u32,
     /// `spec.progressDeadlineSeconds`.
     pub progress_deadline_seconds: u32,
+    /// Why no pod can be made, in the API server's words: quota, admission.
+    pub replica_failure: Option<String>,
+    /// The progress deadline has passed.
+    pub deadline_passed: bool,
     /// A controller that owns the workload, as `Kind/name`.
     pub controlled_by: Option<String>,
     /// `deploymentguard.dev/skip`, if set.
@@ -165,6 +185,19 @@ pub struct Workload {
 }
 
 impl Workload {
+    /// The uids that its pods name as their owner.
+    #[must_use]
+    pub fn pod_owners(&self) -> BTreeSet<Arc<str>> {
+        self.revisions.values().map(|revision| revision.uid.clone()).collect()
+    }
+
+    /// Whether what decides about places and admission differs between two revisions; unknown counts as no.
+    #[must_use]
+    pub fn placement_changed(&self, new: &RevisionHash, old: Option<&RevisionHash>) -> bool {
+        let of = |hash| self.revision(hash).map(|revision| revision.placement);
+        matches!((of(new), old.and_then(of)), (Some(new), Some(old)) if new != old)
+    }
+
     /// The revision with this hash, if it still exists.
     #[must_use]
     pub fn revision(&self, hash: &RevisionHash) -> Option<&Revision> {

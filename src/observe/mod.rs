@@ -3,6 +3,9 @@
 //! Role: watches, API reads and metric queries. Inputs: a client or an HTTP endpoint. Outputs: facts and readings. Must
 //! never import: `act`, `record`, `controller`, `console`.
 
+pub mod events;
+pub mod nodes;
+pub mod logs;
 pub mod pods;
 pub mod prometheus;
 pub mod watch;

@@ -3,12 +3,12 @@
 //! Role: says which workload changed and reads it raw. Inputs: watch events, a client. Outputs: `Workload` as the domain
 //! sees it. Must never import: other rooms than `domain`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::Resource;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::{PartialObjectMeta, Selector};
@@ -19,7 +19,7 @@ use super::pods::WorkloadKey;
 use crate::domain::policy::{Kind, Target};
 use crate::domain::retry::Retry;
 use crate::domain::rollout::Workload;
-use crate::domain::undo::{UndoError, describe_deployment};
+use crate::domain::undo::{UndoError, describe};
 
 /// How long one read of the API may take; kube itself would retry for minutes.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,18 +43,19 @@ pub struct WorkloadIndex {
 
 type Known = HashMap<WorkloadKey, Seen>;
 
+/// One watch a kind: each lists and resumes for itself.
 #[derive(Debug, Default)]
 struct Inner {
     known: Known,
-    arriving: Option<Known>,
-    synced: bool,
+    arriving: HashMap<Kind, Known>,
+    synced: BTreeSet<Kind>,
 }
 
 impl WorkloadIndex {
     /// Whether the first list is complete.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.read().synced
+        self.read().synced.len() == Kind::ALL.len()
     }
 
     /// What is known of a workload; `None` when it does not exist.
@@ -63,39 +64,33 @@ impl WorkloadIndex {
         self.read().known.get(key).cloned()
     }
 
-    /// Takes one watch event; says which workloads it changed.
-    pub fn apply(&self, event: Event<PartialObjectMeta<Deployment>>) -> Vec<WorkloadKey> {
+    /// Takes one watch event of a kind; says which workloads it changed.
+    pub fn apply<K>(&self, kind: Kind, event: Event<PartialObjectMeta<K>>) -> Vec<WorkloadKey> {
         let mut guard = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let inner = &mut *guard;
         match event {
             Event::Init => {
-                inner.arriving = Some(Known::new());
+                inner.arriving.insert(kind, Known::new());
                 Vec::new()
             }
             Event::InitApply(object) => {
-                if let Some((key, seen)) = reduce(&object) {
-                    inner.arriving.get_or_insert_default().insert(key, seen);
+                if let Some((key, seen)) = reduce(kind, &object.metadata) {
+                    inner.arriving.entry(kind).or_default().insert(key, seen);
                 }
                 Vec::new()
             }
             Event::InitDone => {
-                let arrived = inner.arriving.take().unwrap_or_default();
-                let changed = |a: &Known, b: &Known| -> Vec<WorkloadKey> {
-                    a.iter().filter(|(key, seen)| b.get(*key) != Some(seen)).map(|(key, _)| key.clone()).collect()
-                };
-                let mut keys = changed(&arrived, &inner.known);
-                keys.extend(inner.known.keys().filter(|key| !arrived.contains_key(*key)).cloned());
-                inner.known = arrived;
-                inner.synced = true;
-                keys
+                let arrived = inner.arriving.remove(&kind).unwrap_or_default();
+                inner.synced.insert(kind);
+                inner.replace(kind, arrived)
             }
             Event::Apply(object) => {
-                let Some((key, seen)) = reduce(&object) else { return Vec::new() };
+                let Some((key, seen)) = reduce(kind, &object.metadata) else { return Vec::new() };
                 inner.known.insert(key.clone(), seen);
                 vec![key]
             }
             Event::Delete(object) => {
-                let Some((key, _)) = reduce(&object) else { return Vec::new() };
+                let Some((key, _)) = reduce(kind, &object.metadata) else { return Vec::new() };
                 inner.known.remove(&key);
                 vec![key]
             }
@@ -107,12 +102,22 @@ impl WorkloadIndex {
     }
 }
 
-fn reduce(object: &PartialObjectMeta<Deployment>) -> Option<(WorkloadKey, Seen)> {
-    let meta = &object.metadata;
-    let key = WorkloadKey {
-        namespace: meta.namespace.as_deref()?.into(),
-        target: Target { kind: Kind::Deployment, name: meta.name.clone()? },
-    };
+impl Inner {
+    /// Puts a whole list in the place of what was known of a kind; says what differs.
+    fn replace(&mut self, kind: Kind, arrived: Known) -> Vec<WorkloadKey> {
+        let of_kind = |key: &WorkloadKey| key.target.kind == kind;
+        let fresh = arrived.iter().filter(|(key, seen)| self.known.get(*key) != Some(seen)).map(|(key, _)| key);
+        let gone = self.known.keys().filter(|key| of_kind(key) && !arrived.contains_key(*key));
+        let changed = fresh.chain(gone).cloned().collect();
+        self.known.retain(|key, _| !of_kind(key));
+        self.known.extend(arrived);
+        changed
+    }
+}
+
+fn reduce(kind: Kind, meta: &ObjectMeta) -> Option<(WorkloadKey, Seen)> {
+    let key =
+        WorkloadKey { namespace: meta.namespace.as_deref()?.into(), target: Target { kind, name: meta.name.clone()? } };
     let seen = Seen {
         uid: meta.uid.as_deref()?.into(),
         generation: meta.generation.unwrap_or_default(),
@@ -163,22 +168,21 @@ impl ReadError {
 /// # Errors
 /// If the API server does not answer or answers something unreadable.
 pub async fn fetch(client: &kube::Client, key: &WorkloadKey) -> Result<Option<Workload>, ReadError> {
-    match key.target.kind {
-        Kind::Deployment => {
-            let deployments = api::<Deployment>(client, &key.namespace);
-            let sets = api::<ReplicaSet>(client, &key.namespace);
-            let Some(deployment) = within("the Deployment", deployments.get_opt(&key.target.name)).await? else {
-                return Ok(None);
-            };
-            // The selector only narrows the list; sets are matched by owner uid, because selectors may overlap.
-            let list =
-                selector(&deployment).map_or_else(ListParams::default, |s| ListParams::default().labels_from(&s));
-            let sets = within("its ReplicaSets", sets.list(&list)).await?;
-            let raw = |object: DynamicObject| serde_json::to_value(object).unwrap_or(Value::Null);
-            let sets: Vec<Value> = sets.items.into_iter().map(raw).collect();
-            Ok(Some(describe_deployment(&raw(deployment), &sets)?))
-        }
-    }
+    let namespace = &key.namespace;
+    let (workloads, holders) = match key.target.kind {
+        Kind::Deployment => (api::<Deployment>(client, namespace), api::<ReplicaSet>(client, namespace)),
+        Kind::StatefulSet => (api::<StatefulSet>(client, namespace), api::<ControllerRevision>(client, namespace)),
+        Kind::DaemonSet => (api::<DaemonSet>(client, namespace), api::<ControllerRevision>(client, namespace)),
+    };
+    let Some(workload) = within("the workload", workloads.get_opt(&key.target.name)).await? else {
+        return Ok(None);
+    };
+    // The selector only narrows the list; holders are matched by owner uid, because selectors may overlap.
+    let list = selector(&workload).map_or_else(ListParams::default, |s| ListParams::default().labels_from(&s));
+    let holders = within("its revisions", holders.list(&list)).await?;
+    let raw = |object: DynamicObject| serde_json::to_value(object).unwrap_or(Value::Null);
+    let holders: Vec<Value> = holders.items.into_iter().map(raw).collect();
+    Ok(Some(describe(key.target.kind, &raw(workload), &holders)?))
 }
 
 /// The workload's own label selector, where it can be read.

@@ -32,6 +32,12 @@ pub enum EventReason {
     SharedIncident,
     /// The new revision gets next to no traffic.
     TrafficLost,
+    /// Something else explains what new pods do, or keeps them from running.
+    RolloutHeld,
+    /// Something new was found in logs.
+    LogErrorsDetected,
+    /// A probe fails on the new revision.
+    ProbeFailed,
     /// An undo was sent.
     RollbackStarted,
     /// An undo was verified.
@@ -58,6 +64,9 @@ impl EventReason {
             Self::MetricsUnavailable => "MetricsUnavailable",
             Self::SharedIncident => "SharedIncident",
             Self::TrafficLost => "TrafficLost",
+            Self::RolloutHeld => "RolloutHeld",
+            Self::LogErrorsDetected => "LogErrorsDetected",
+            Self::ProbeFailed => "ProbeFailed",
             Self::RollbackStarted => "RollbackStarted",
             Self::RollbackSucceeded => "RollbackSucceeded",
             Self::RollbackFailed => "RollbackFailed",
@@ -78,6 +87,9 @@ impl EventReason {
             | Self::MetricsUnavailable
             | Self::SharedIncident
             | Self::TrafficLost
+            | Self::RolloutHeld
+            | Self::LogErrorsDetected
+            | Self::ProbeFailed
             | Self::RollbackFailed
             | Self::RollbackSkipped
             | Self::NoKnownGoodRevision
@@ -93,7 +105,10 @@ impl EventReason {
             | Self::AnalysisFailed
             | Self::MetricsUnavailable
             | Self::SharedIncident
-            | Self::TrafficLost => "Judge",
+            | Self::TrafficLost
+            | Self::RolloutHeld
+            | Self::LogErrorsDetected
+            | Self::ProbeFailed => "Judge",
             Self::RollbackStarted
             | Self::RollbackSucceeded
             | Self::RollbackFailed

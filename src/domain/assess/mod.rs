@@ -430,6 +430,34 @@ pub struct Assessment {
     pub state: AssessState,
 }
 
+impl Assessment {
+    /// What a hard fact leaves to be said: score 0, and what was measured until then.
+    #[must_use]
+    pub fn of_fact(reason: Reason, sentence: &str, measured: Option<&Self>, state: AssessState) -> Self {
+        /// A fact is seen, not inferred; it may still have another cause.
+        const SURE: f64 = 99.0;
+        Self {
+            standing: Standing::Harmful,
+            score: HealthScore::new(0.0),
+            confidence: Some(Confidence::percent(SURE)),
+            contributions: Vec::new(),
+            signals: measured.map(|measured| measured.signals.clone()).unwrap_or_default(),
+            metrics: measured.map(|measured| measured.metrics).unwrap_or_default(),
+            decider: Decider::HardFact,
+            harm: reason,
+            only_recommend: None,
+            no_data_fails: false,
+            plan: None,
+            one_in: measured.and_then(|measured| measured.one_in.clone()),
+            reasoning: sentence.to_owned(),
+            scrape: None,
+            steps: Vec::new(),
+            ln_e: measured.and_then(|measured| measured.ln_e),
+            state,
+        }
+    }
+}
+
 /// Judges what was read since the last evaluation.
 #[must_use]
 pub fn assess(scorer: Scorer, state: &AssessState, input: &AssessInput<'_>, analysis: &Analysis) -> Assessment {

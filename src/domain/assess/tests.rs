@@ -3,8 +3,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::evidence::MemoryLimit;
 use crate::domain::policy::{Interval, OnInconclusive};
-use crate::domain::rollout::{ContainerFact, PodName, Side};
+use crate::domain::rollout::{PodName, Side};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
@@ -30,7 +31,7 @@ fn life(name: &str, side: Side) -> PodLife {
         grown_from: Some(at(-50)),
         container_starts: Vec::new(),
         gone: None,
-        containers: vec![ContainerFact { name: "app".into(), memory_limit: Some(1000) }],
+        containers: vec![MemoryLimit { name: "app".into(), memory_limit: Some(1000) }],
     }
 }
 

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::rollout::{ContainerFact, PodFact, PodName, Side};
+use super::pod::Role;
+use super::rollout::{PodFact, PodName, Side};
 
 pub use history::{Binned, bin};
 pub use replay::{replay, scrape_interval};
@@ -94,7 +95,16 @@ pub struct PodLife {
     /// When it went away, if it did.
     pub gone: Option<Timestamp>,
     /// Its app containers, with their memory limits.
-    pub containers: Vec<ContainerFact>,
+    pub containers: Vec<MemoryLimit>,
+}
+
+/// The memory limit of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// Container name.
+    pub name: Arc<str>,
+    /// In bytes, if one is set.
+    pub memory_limit: Option<u64>,
 }
 
 impl PodLife {
@@ -108,7 +118,12 @@ impl PodLife {
             grown_from: fact.first_ready.and_then(|ready| ready.checked_add(warmup).ok()),
             container_starts: fact.container_starts.clone(),
             gone: None,
-            containers: fact.containers.clone(),
+            containers: fact
+                .containers
+                .iter()
+                .filter(|container| container.role != Role::Init)
+                .map(|container| MemoryLimit { name: container.name.clone(), memory_limit: container.memory_limit })
+                .collect(),
         }
     }
 }

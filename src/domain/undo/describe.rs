@@ -1,85 +1,171 @@
 //! A workload and its revisions, read from raw objects.
 //!
-//! Role: fills `rollout::Workload`. Inputs: a raw Deployment and raw ReplicaSets. Outputs: the workload, or which piece
-//! is missing. Must never import: other rooms.
+//! Role: fills `rollout::Workload`. Inputs: a raw workload and the raw objects that hold its revisions. Outputs: the
+//! workload, or which piece is missing. Must never import: other rooms.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use serde_json::Value;
 
 use super::ownership::owns_template;
-use super::template::{controller_of, find_revision, hash_of, is_controlled_by, number_of};
+use super::template::{controller_of, hash_of, is_controlled_by, normalise, number_of};
 use super::{LAST_ROLLBACK, SKIP, UndoError};
+use crate::domain::policy::Kind;
 use crate::domain::rollout::{Revision, RevisionHash, Workload};
 
 /// The API server's default of `progressDeadlineSeconds`.
 const DEFAULT_PROGRESS_DEADLINE: u32 = 600;
 
-/// Reads a Deployment and those of the ReplicaSets that it controls.
+/// Reads a workload and those of the objects that hold its revisions (ReplicaSets or ControllerRevisions) that it
+/// controls.
 ///
 /// # Errors
-/// When a piece is missing that every stored Deployment or ReplicaSet has.
-pub fn describe_deployment(deployment: &Value, replica_sets: &[Value]) -> Result<Workload, UndoError> {
-    let uid = text(deployment, "/metadata/uid")?;
-    let owned: Vec<&Value> = replica_sets.iter().filter(|set| is_controlled_by(set, uid)).collect();
-    let template = deployment.pointer("/spec/template").ok_or_else(|| missing(deployment, "/spec/template"))?;
+/// When a piece is missing that every stored workload has.
+pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workload, UndoError> {
+    let uid = text(workload, "/metadata/uid")?;
+    let owned: Vec<&Value> = holders.iter().filter(|holder| is_controlled_by(holder, uid)).collect();
+    let template = workload.pointer("/spec/template").ok_or_else(|| missing(workload, "/spec/template"))?;
     let mut revisions = BTreeMap::new();
-    for set in &owned {
+    for holder in &owned {
         // Sets are labelled when they are made; one without a label is somebody's hand-made set, which has no identity.
-        let Some(hash) = hash_of(set) else { continue };
+        let Some(hash) = identity(kind, holder) else { continue };
+        let template = held_template(kind, holder).unwrap_or(&Value::Null);
         let revision = Revision {
             hash: hash.clone(),
-            uid: text(set, "/metadata/uid")?.into(),
-            number: number_of(set),
-            images: images(set),
-            // The ReplicaSet controller names its pods after the set.
-            pod_prefix: format!("{}-", text(set, "/metadata/name")?),
+            uid: if kind == Kind::Deployment { text(holder, "/metadata/uid")?.into() } else { uid.into() },
+            number: number(kind, holder),
+            images: images(template),
+            // A ReplicaSet's pods are named after the set; the others' after the workload, whatever their revision.
+            pod_prefix: if kind == Kind::Deployment {
+                format!("{}-", text(holder, "/metadata/name")?)
+            } else {
+                String::new()
+            },
+            placement: placement(template),
         };
         revisions.insert(hash, revision);
     }
+    let replicas = match kind {
+        Kind::Deployment | Kind::StatefulSet => count(workload, "/spec/replicas")?.unwrap_or(1),
+        Kind::DaemonSet => count(workload, "/status/desiredNumberScheduled")?.unwrap_or(0),
+    };
     Ok(Workload {
+        kind,
         uid: uid.into(),
-        generation: integer(deployment, "/metadata/generation")?
-            .ok_or_else(|| missing(deployment, "/metadata/generation"))?,
-        observed_generation: integer(deployment, "/status/observedGeneration")?.unwrap_or(0),
-        replicas: count(deployment, "/spec/replicas")?.unwrap_or(1),
-        paused: flag(deployment, "/spec/paused")?,
-        waves: waves(deployment, count(deployment, "/spec/replicas")?.unwrap_or(1)),
-        min_ready_seconds: count(deployment, "/spec/minReadySeconds")?.unwrap_or(0),
-        progress_deadline_seconds: count(deployment, "/spec/progressDeadlineSeconds")?
+        generation: integer(workload, "/metadata/generation")?
+            .ok_or_else(|| missing(workload, "/metadata/generation"))?,
+        observed_generation: integer(workload, "/status/observedGeneration")?.unwrap_or(0),
+        replicas,
+        paused: flag(workload, "/spec/paused")?,
+        waves: waves(kind, workload, replicas),
+        min_ready_seconds: count(workload, "/spec/minReadySeconds")?.unwrap_or(0),
+        progress_deadline_seconds: count(workload, "/spec/progressDeadlineSeconds")?
             .unwrap_or(DEFAULT_PROGRESS_DEADLINE),
-        controlled_by: controller_of(deployment).map(owner_name),
-        skip: annotation(deployment, SKIP),
-        last_rollback: annotation(deployment, LAST_ROLLBACK),
-        owns_template: owns_template(deployment),
-        current: current(template, &owned),
+        replica_failure: condition(workload, "ReplicaFailure", "True")
+            .and_then(|condition| condition.get("message")?.as_str().map(str::to_owned)),
+        deadline_passed: condition(workload, "Progressing", "False")
+            .is_some_and(|found| found.get("reason").and_then(Value::as_str) == Some("ProgressDeadlineExceeded")),
+        controlled_by: controller_of(workload).map(owner_name),
+        skip: annotation(workload, SKIP),
+        last_rollback: annotation(workload, LAST_ROLLBACK),
+        owns_template: owns_template(workload),
+        current: current(kind, template, &owned),
         revisions,
-        terminating: deployment.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()),
+        terminating: workload.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()),
     })
 }
 
-/// In how many waves a rolling update replaces the pods; none where all of them go first.
-fn waves(deployment: &Value, replicas: u32) -> Option<u32> {
-    if deployment.pointer("/spec/strategy/type").and_then(Value::as_str) == Some("Recreate") {
+/// What pods of the revision are labelled with.
+fn identity(kind: Kind, holder: &Value) -> Option<RevisionHash> {
+    match kind {
+        Kind::Deployment => hash_of(holder),
+        // A StatefulSet's pods carry the whole name, a DaemonSet's the hash alone.
+        Kind::StatefulSet => holder.pointer("/metadata/name")?.as_str().map(RevisionHash::new),
+        Kind::DaemonSet => {
+            holder.pointer("/metadata/labels")?.get("controller-revision-hash")?.as_str().map(RevisionHash::new)
+        }
+    }
+}
+
+fn held_template(kind: Kind, holder: &Value) -> Option<&Value> {
+    holder.pointer(if kind == Kind::Deployment { "/spec/template" } else { "/data/spec/template" })
+}
+
+fn number(kind: Kind, holder: &Value) -> u64 {
+    match kind {
+        Kind::Deployment => number_of(holder),
+        Kind::StatefulSet | Kind::DaemonSet => holder.get("revision").and_then(Value::as_u64).unwrap_or(0),
+    }
+}
+
+fn current(kind: Kind, template: &Value, owned: &[&Value]) -> Option<RevisionHash> {
+    let wanted = normalise(template);
+    let same = |holder: &&&Value| held_template(kind, holder).is_some_and(|held| normalise(held) == wanted);
+    owned.iter().filter(same).max_by_key(|holder| number(kind, holder)).and_then(|holder| identity(kind, holder))
+}
+
+fn condition<'a>(workload: &'a Value, type_: &str, status: &str) -> Option<&'a Value> {
+    let is = |condition: &&Value, key: &str, value: &str| condition.get(key).and_then(Value::as_str) == Some(value);
+    let all = workload.pointer("/status/conditions")?.as_array()?;
+    all.iter().find(|condition| is(condition, "type", type_) && is(condition, "status", status))
+}
+
+/// What decides whether pods are let in and find a place, as a number that differs when it does.
+fn placement(template: &Value) -> u64 {
+    const OF_POD: [&str; 9] = [
+        "affinity",
+        "nodeSelector",
+        "tolerations",
+        "topologySpreadConstraints",
+        "volumes",
+        "securityContext",
+        "priorityClassName",
+        "runtimeClassName",
+        "hostNetwork",
+    ];
+    const OF_CONTAINER: [&str; 3] = ["resources", "securityContext", "ports"];
+    let mut hasher = std::hash::DefaultHasher::new();
+    let Some(spec) = template.get("spec") else { return 0 };
+    for key in OF_POD {
+        (key, spec.get(key).map(Value::to_string)).hash(&mut hasher);
+    }
+    for list in ["initContainers", "containers"] {
+        for container in spec.get(list).and_then(Value::as_array).into_iter().flatten() {
+            for key in OF_CONTAINER {
+                (key, container.get(key).map(Value::to_string)).hash(&mut hasher);
+            }
+        }
+    }
+    hasher.finish()
+}
+
+/// In how many waves a rolling update replaces the pods; none where all of them go first, or nobody knows when.
+fn waves(kind: Kind, workload: &Value, replicas: u32) -> Option<u32> {
+    let (strategy, default) = match kind {
+        Kind::Deployment => ("/spec/strategy", "25%"),
+        Kind::StatefulSet | Kind::DaemonSet => ("/spec/updateStrategy", "1"),
+    };
+    let of = |field: &str| workload.pointer(&format!("{strategy}/{field}"));
+    if matches!(of("type").and_then(Value::as_str), Some("Recreate" | "OnDelete")) {
         return None;
     }
-    let of = |pointer: &str, up: bool| match deployment.pointer(pointer) {
+    let share = |given: Option<&Value>, default: &str, up: bool| match given {
         Some(Value::Number(number)) => number.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
         given => {
-            // The API server's default is 25 %; surge is rounded up, unavailability down.
-            let text = given.and_then(Value::as_str).unwrap_or("25%");
-            let percent: u32 = text.strip_suffix('%').and_then(|text| text.parse().ok()).unwrap_or(25);
+            let text = given.and_then(Value::as_str).unwrap_or(default);
+            let Some(percent) = text.strip_suffix('%').and_then(|text| text.parse::<u32>().ok()) else {
+                return text.parse().unwrap_or(0);
+            };
             let pods = u64::from(replicas) * u64::from(percent);
             u32::try_from(if up { pods.div_ceil(100) } else { pods / 100 }).unwrap_or(0)
         }
     };
-    let surge = of("/spec/strategy/rollingUpdate/maxSurge", true);
-    let unavailable = of("/spec/strategy/rollingUpdate/maxUnavailable", false);
+    // Surge is rounded up, unavailability down.
+    let unavailable = share(of("rollingUpdate/maxUnavailable"), default, false);
+    let surge_default = if kind == Kind::Deployment { default } else { "0" };
+    let surge = share(of("rollingUpdate/maxSurge"), surge_default, true);
     Some(replicas.div_ceil((surge + unavailable).max(1)).max(1))
-}
-
-fn current(template: &Value, owned: &[&Value]) -> Option<RevisionHash> {
-    find_revision(template, owned.iter().copied())
 }
 
 /// An annotation's value.
@@ -129,8 +215,9 @@ pub(super) fn flag(object: &Value, pointer: &'static str) -> Result<bool, UndoEr
     present(object, pointer).map_or(Ok(false), |value| value.as_bool().ok_or_else(|| malformed(object, pointer)))
 }
 
-fn images(set: &Value) -> Vec<String> {
-    set.pointer("/spec/template/spec/containers")
+fn images(template: &Value) -> Vec<String> {
+    template
+        .pointer("/spec/containers")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()

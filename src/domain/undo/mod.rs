@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use answer::{Answer, Meaning, classify_answer};
-pub use describe::describe_deployment;
+pub use describe::describe;
 pub use only_in_good::only_in_good;
 pub use ownership::{HandBack, owns_template, plan_hand_back};
 pub use plan::{Gone, UndoPatch, UndoPlan, plan_undo};

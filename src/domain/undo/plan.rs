@@ -61,6 +61,8 @@ pub enum UndoPlan {
 pub fn plan_undo(request: &UndoRequest, workload: &Value, replica_sets: &[Value]) -> Result<UndoPlan, UndoError> {
     match request.target.kind {
         Kind::Deployment => plan_deployment(request, workload, replica_sets),
+        // A guardrail keeps them from coming here.
+        Kind::StatefulSet | Kind::DaemonSet => Ok(UndoPlan::NothingToGoBackTo),
     }
 }
 

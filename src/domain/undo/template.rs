@@ -8,10 +8,14 @@ use serde_json::Value;
 use super::TEMPLATE_HASH;
 use crate::domain::rollout::RevisionHash;
 
-/// The template without what servers add: nulls at any depth and the hash label.
+/// The template without what servers add: nulls at any depth, the hash label, and the patch directive that a
+/// `ControllerRevision` stores with it.
 #[must_use]
 pub fn normalise(template: &Value) -> Value {
     let mut template = without_nulls(template);
+    if let Some(map) = template.as_object_mut() {
+        map.remove("$patch");
+    }
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.remove(TEMPLATE_HASH);
     }

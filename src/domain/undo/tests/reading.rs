@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn a_deployment_is_described_with_the_defaults_of_the_server() {
-    let workload = describe_deployment(&deployment(), &revisions()).expect("a usable deployment");
+    let workload = describe(Kind::Deployment, &deployment(), &revisions()).expect("a usable deployment");
     assert_eq!(workload.current, Some(RevisionHash::new("bad")));
     assert_eq!(workload.revisions.len(), 2);
     let good = workload.revision(&RevisionHash::new("good")).expect("the good one");
@@ -15,7 +15,7 @@ fn a_deployment_is_described_with_the_defaults_of_the_server() {
     let mut bare = deployment();
     bare["spec"].as_object_mut().expect("a map").remove("replicas");
     bare.as_object_mut().expect("a map").remove("status");
-    let workload = describe_deployment(&bare, &[]).expect("a usable deployment");
+    let workload = describe(Kind::Deployment, &bare, &[]).expect("a usable deployment");
     assert_eq!((workload.replicas, workload.observed_generation, workload.current), (1, 0, None));
 }
 
@@ -32,7 +32,7 @@ fn what_is_set_is_read() {
     object["spec"]["paused"] = json!(true);
     object["spec"]["minReadySeconds"] = json!(5);
     object["spec"]["progressDeadlineSeconds"] = json!(60);
-    let workload = describe_deployment(&object, &revisions()).expect("a usable deployment");
+    let workload = describe(Kind::Deployment, &object, &revisions()).expect("a usable deployment");
     assert!(workload.paused && workload.owns_template && workload.terminating);
     assert_eq!((workload.min_ready_seconds, workload.progress_deadline_seconds), (5, 60));
     assert_eq!(workload.controlled_by.as_deref(), Some("Rollout/api"));
@@ -44,10 +44,10 @@ fn what_is_set_is_read() {
 fn a_missing_piece_is_named() {
     let mut object = deployment();
     object["spec"].as_object_mut().expect("a map").remove("template");
-    let error = describe_deployment(&object, &[]).expect_err("no template");
+    let error = describe(Kind::Deployment, &object, &[]).expect_err("no template");
     assert_eq!(error.to_string(), "Deployment/api has no /spec/template");
     let mut object = deployment();
     object["spec"]["replicas"] = json!(-1);
-    let error = describe_deployment(&object, &[]).expect_err("a negative count");
+    let error = describe(Kind::Deployment, &object, &[]).expect_err("a negative count");
     assert_eq!(error.to_string(), "Deployment/api has an unusable /spec/replicas");
 }

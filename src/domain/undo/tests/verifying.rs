@@ -1,14 +1,10 @@
 use std::time::Duration;
 
-use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::rollout::{PodFact, PodName, Workload};
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).expect("a time")
-}
+use crate::domain::fixture::{self, at};
+use crate::domain::rollout::{PodFact, Workload};
 
 fn workload() -> Workload {
     let mut object = deployment();
@@ -16,24 +12,11 @@ fn workload() -> Workload {
     object["spec"]["replicas"] = json!(2);
     object["metadata"]["generation"] = json!(3);
     object["status"]["observedGeneration"] = json!(3);
-    describe_deployment(&object, &revisions()).expect("usable")
+    describe(Kind::Deployment, &object, &revisions()).expect("usable")
 }
 
 fn pod(name: &str, revision: &str, ready_since: Option<i64>) -> PodFact {
-    PodFact {
-        pod: PodName::new("shop", name),
-        uid: name.into(),
-        owner: format!("uid-{revision}").into(),
-        revision: RevisionHash::new(revision),
-        created: at(0),
-        ready_since: ready_since.map(at),
-        first_ready: ready_since.map(at),
-        terminating: false,
-        finished: false,
-        restarts: 0,
-        container_starts: Vec::new(),
-        containers: Vec::new(),
-    }
+    PodFact { ready_since: ready_since.map(at), first_ready: ready_since.map(at), ..fixture::pod(name, revision) }
 }
 
 fn state() -> VerifyState {

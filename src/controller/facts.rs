@@ -1,0 +1,273 @@
+//! Hard facts in a look: what pods show, what their events tell, what the cluster around them does.
+//!
+//! Role: gathers what the domain weighs, and watches on while metrics are being read. Inputs: a case, the indexes.
+//! Outputs: a `Report`. Must never import: `cli`, `console`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+
+use serde_json::json;
+
+use super::case::Case;
+use super::context::Context;
+use super::memory::GuardKey;
+use super::{findings, judge};
+use crate::api::condition::{Truth, Type};
+use crate::api::status::time;
+use crate::domain::facts::{self, Around, FactInput, HardFact, Report, Told, registry};
+use crate::domain::finding::Source;
+use crate::domain::plan::{self, Current};
+use crate::domain::pod::{ContainerFact, Exit, Family};
+use crate::domain::policy::Policy;
+use crate::domain::rollout::{PodFact, Side, Workload};
+use crate::observe::events;
+
+/// Pods whose events are read in one look, at most.
+const MOST_ASKED: usize = 20;
+/// At once.
+const ASKED_AT_ONCE: usize = 5;
+/// The kubelet may write an event a moment after the status that it explains.
+const EVENTS_SETTLE: Duration = Duration::from_secs(15);
+/// Longest sentence of a fact.
+const SENTENCE: usize = 1536;
+/// Pods of which a decision keeps what was seen.
+const MOST_PROOF: usize = 12;
+/// Longest words of a finding.
+const CONTEXT: usize = 512;
+
+/// What events told of a pod, and when it was asked.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// How often its containers had ended by then.
+    ended: u32,
+    at: Timestamp,
+    told: Told,
+}
+
+/// What events told of pods, by uid.
+pub type Answers = HashMap<Arc<str>, Asked>;
+
+/// Looks at the pods of a rollout; reads events where their status raises a question.
+pub async fn look(
+    case: &mut Case<'_>,
+    policy: &Policy,
+    current: &Current,
+    workload: &Workload,
+    pods: &[PodFact],
+) -> Report {
+    let now = case.now;
+    let ask = |pod: &PodFact| {
+        let (client, pod) = (case.ctx.client.clone(), pod.clone());
+        async move {
+            let answer = events::told(&client, &pod).await;
+            (pod, answer)
+        }
+    };
+    let known = case.known_answers();
+    let reads: Vec<_> = facts::questions(&policy.pods, current, pods, now)
+        .into_iter()
+        .filter(|pod| is_due(known.get(&pod.uid), pod, now))
+        .take(MOST_ASKED)
+        .map(ask)
+        .collect();
+    let answers: Vec<_> = futures::stream::iter(reads).buffer_unordered(ASKED_AT_ONCE).collect().await;
+    for (pod, answer) in answers {
+        match answer {
+            Ok(told) => {
+                case.answers().insert(pod.uid.clone(), Asked { ended: pod.ended(), at: now, told });
+            }
+            // Without its events a kill by a probe counts as what it is in the status: an end of the container.
+            Err(error) => {
+                let text = case.ctx.redactor.redact(&error.to_string(), CONTEXT);
+                tracing::debug!(error = text.as_str(), "events could not be read");
+            }
+        }
+    }
+    let told = told(case.answers());
+    let mut report = state(case.ctx, now, policy, current, workload, pods, &told);
+    redact(case.ctx, &mut report);
+    report
+}
+
+/// Puts what was found into status, and a hold into the conditions; facts are said with their decision.
+pub fn say(case: &mut Case<'_>, report: &Report) {
+    findings::show(case, Source::Pods, &report.findings);
+    if let Some(next) = report.next {
+        case.wake_at(next);
+    }
+    if let Some(hold) = &report.hold {
+        judge::alert(case, hold.reason, &hold.message);
+        case.observe_condition(Type::Healthy, Truth::Unknown, hold.reason, &hold.message);
+        case.observe_condition(Type::Reconciling, true, hold.reason, &hold.message);
+    }
+}
+
+/// What a fact was read from, to be kept with the decision: pods of both revisions as they were seen.
+#[must_use]
+pub fn proof(fact: &HardFact, current: &Current, pods: &[PodFact]) -> serde_json::Value {
+    let exit = |exit: &Exit| json!({"at": time(exit.at), "code": exit.code, "reason": &*exit.reason});
+    let container = |container: &ContainerFact| {
+        json!({
+            "name": &*container.name,
+            "role": container.role.noun(),
+            "ended": container.ended,
+            "exits": container.exits.iter().map(exit).collect::<Vec<_>>(),
+            "ready": container.ready,
+            "trouble": container.trouble.as_ref().map(|trouble| json!({
+                "reason": &*trouble.reason,
+                "since": time(trouble.since),
+                "hopelessSince": trouble.hopeless_since.map(time),
+            })),
+        })
+    };
+    let pod = |pod: &PodFact| {
+        json!({
+            "name": &*pod.pod.name,
+            "side": plan::side(current, pod).map(|side| if side == Side::New { "new" } else { "old" }),
+            "node": pod.node.as_deref(),
+            "created": time(pod.created),
+            "readySince": pod.ready_since.map(time),
+            "containers": pod.containers.iter().map(container).collect::<Vec<_>>(),
+        })
+    };
+    let of_sides = pods.iter().filter(|pod| plan::side(current, pod).is_some());
+    json!({
+        "fact": fact.kind.reason().as_str(),
+        "oldStartExits": current.baseline_start.map(|start| start.exits),
+        "pods": of_sides.take(MOST_PROOF).map(pod).collect::<Vec<_>>(),
+    })
+}
+
+fn is_due(asked: Option<&Asked>, pod: &PodFact, now: Timestamp) -> bool {
+    let Some(asked) = asked else { return true };
+    let fresh = |at: Timestamp| at.checked_add(EVENTS_SETTLE).is_ok_and(|until| now < until);
+    let ended_lately = pod.containers.iter().filter_map(|container| container.exits.last()).any(|exit| fresh(exit.at));
+    asked.ended != pod.ended() || ended_lately || (pod.ended() == 0 && !fresh(asked.at))
+}
+
+fn told(answers: &Answers) -> BTreeMap<Arc<str>, Told> {
+    answers.iter().map(|(uid, asked)| (uid.clone(), asked.told.clone())).collect()
+}
+
+fn state(
+    ctx: &Context,
+    now: Timestamp,
+    policy: &Policy,
+    current: &Current,
+    workload: &Workload,
+    pods: &[PodFact],
+    told: &BTreeMap<Arc<str>, Told>,
+) -> Report {
+    let owners = workload.pod_owners();
+    let around = Cluster { ctx, ours: &owners };
+    facts::report(&FactInput { now, policy: &policy.pods, current, workload, pods, told, around: &around })
+}
+
+/// What a fact is watched for with, while something slow goes on.
+pub struct Watched {
+    key: GuardKey,
+    policy: Policy,
+    current: Current,
+    workload: Workload,
+    told: BTreeMap<Arc<str>, Told>,
+    next: Option<Timestamp>,
+}
+
+impl Watched {
+    /// What this look knows.
+    pub fn of(case: &mut Case<'_>, policy: &Policy, current: &Current, workload: &Workload, report: &Report) -> Self {
+        Self {
+            key: case.key.clone(),
+            policy: policy.clone(),
+            current: current.clone(),
+            workload: workload.clone(),
+            told: told(case.answers()),
+            next: report.next,
+        }
+    }
+
+    /// Waits until pods prove the release bad: a dead Prometheus must not keep a crash loop waiting.
+    pub async fn until_proven(mut self, ctx: &Context) -> Vec<PodFact> {
+        let changed = ctx.memory.pods_of(&self.key);
+        let owners = self.workload.pod_owners();
+        loop {
+            let now = ctx.now();
+            let wait =
+                self.next.map_or(Duration::MAX, |at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+            tokio::select! {
+                () = changed.notified() => {}
+                () = tokio::time::sleep(wait.min(Duration::from_mins(10)).max(Duration::from_millis(20))) => {}
+            }
+            let now = ctx.now();
+            let pods = ctx.pods.of_owners(&owners);
+            let report = state(ctx, now, &self.policy, &self.current, &self.workload, &pods, &self.told);
+            if report.fact.is_some() {
+                return pods;
+            }
+            self.next = report.next.filter(|next| *next > now);
+        }
+    }
+}
+
+/// Words of the kubelet, of runtimes and of containers are from outside.
+fn redact(ctx: &Context, report: &mut Report) {
+    let clean = |text: &mut String, most: usize| *text = ctx.redactor.redact(text, most).as_str().to_owned();
+    if let Some(fact) = &mut report.fact {
+        clean(&mut fact.sentence, SENTENCE);
+        fact.sample.message = ctx.redactor.redact(&fact.sample.message, CONTEXT).as_str().into();
+    }
+    if let Some(hold) = &mut report.hold {
+        clean(&mut hold.message, SENTENCE);
+    }
+    for finding in &mut report.findings {
+        clean(&mut finding.context, CONTEXT);
+    }
+}
+
+/// The rest of the cluster, as the watches show it.
+struct Cluster<'a> {
+    ctx: &'a Context,
+    ours: &'a BTreeSet<Arc<str>>,
+}
+
+impl Cluster<'_> {
+    fn first_other(&self, is: impl Fn(&PodFact) -> bool) -> Option<String> {
+        let mut found: Option<String> = None;
+        self.ctx.pods.visit_others(self.ours, |pod| {
+            if found.is_none() && pod.is_live() && pod.disrupted.is_none() && is(pod) {
+                found = Some(pod.pod.to_string());
+            }
+        });
+        found
+    }
+}
+
+impl Around for Cluster<'_> {
+    fn node_trouble(&self, node: &str) -> Option<Arc<str>> {
+        self.ctx.nodes.trouble(node)
+    }
+
+    fn fails_on(&self, node: &str, since: Timestamp) -> Option<String> {
+        self.first_other(|pod| {
+            pod.node.as_deref() == Some(node)
+                && pod.containers.iter().any(|container| {
+                    let stuck = container.trouble.as_ref().is_some_and(|trouble| trouble.since >= since);
+                    stuck || container.exits.iter().any(|exit| exit.code.is_some() && exit.at >= since)
+                })
+        })
+    }
+
+    fn cannot_pull(&self, wanted: &str, since: Timestamp) -> Option<String> {
+        self.first_other(|pod| {
+            pod.containers.iter().any(|container| {
+                let trouble = container.trouble.as_ref().filter(|trouble| trouble.family == Family::Image);
+                let transient = trouble.filter(|trouble| trouble.hopeless_since.is_none() && trouble.since >= since);
+                transient.is_some() && registry(&container.image) == wanted
+            })
+        })
+    }
+}

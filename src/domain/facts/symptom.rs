@@ -1,0 +1,217 @@
+//! What is wrong with one pod, and whether it has lasted long enough to count.
+//!
+//! Role: reads the families of decision.md off one pod. Inputs: a `PodFact`, what events tell of it, the policy. Outputs:
+//! symptoms. Must never import: other rooms, a clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::policy::{CrashLoop, PodPolicy, Readiness};
+use super::{FactKind, Told};
+use crate::domain::pod::{ContainerFact, Exit, Family, Role, Standing};
+use crate::domain::rollout::{PodFact, Workload};
+
+/// What is wrong with one pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Symptom {
+    /// What it is called if it becomes a hard fact.
+    pub kind: FactKind,
+    /// When it counts.
+    pub rule: Rule,
+    /// Where and how it shows.
+    pub sample: Sample,
+}
+
+/// When a symptom counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Ends beyond what the previous revision's start had; counted over all pods.
+    Ends(u32),
+    /// Kills for memory; counted over all pods.
+    MemoryKills(u32),
+    /// Kills for failed probes; counted over all pods.
+    ProbeKills(u32),
+    /// From this moment on, if it lasts.
+    From(Timestamp),
+}
+
+/// One pod's words for it, to be shown to people. Reason and message are from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The pod's name.
+    pub pod: Arc<str>,
+    /// The container and what it is for, if one is at fault.
+    pub container: Option<(Arc<str>, Role)>,
+    /// Exit code of the last end.
+    pub exit_code: Option<i32>,
+    /// The kubelet's word.
+    pub reason: Arc<str>,
+    /// The kubelet's or the container's sentence.
+    pub message: Arc<str>,
+    /// The image, where that is the matter.
+    pub image: Option<Arc<str>>,
+}
+
+/// How a pod is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Lens<'a> {
+    /// Which states count.
+    pub policy: &'a PodPolicy,
+    /// Its workload.
+    pub workload: &'a Workload,
+    /// Ends per pod that the previous revision's own start had.
+    pub allowed_exits: u32,
+    /// Ends before this moment do not count.
+    pub since: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Everything that is wrong with a pod.
+#[must_use]
+pub fn symptoms(pod: &PodFact, told: Option<&Told>, lens: &Lens<'_>) -> Vec<Symptom> {
+    if pod.disrupted.is_some() {
+        // The cluster ends it; what its containers do on the way says nothing about the release.
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let kills = told.map_or(0, |told| told.probe_kills);
+    found.extend(killed(pod, kills, lens));
+    found.extend(crashed(pod, kills, lens));
+    found.extend(out_of_memory(pod, lens));
+    found.extend(pod.containers.iter().filter_map(|container| obstructed(pod, container, lens)));
+    found.extend(not_mounted(pod, told, lens));
+    // What keeps a pod from being ready says more than that it is not.
+    if found.is_empty() {
+        found.extend(not_ready(pod, lens));
+    }
+    found
+}
+
+fn sample(pod: &PodFact, container: Option<&ContainerFact>, exit: Option<&Exit>) -> Sample {
+    Sample {
+        pod: pod.pod.name.clone(),
+        container: container.map(|container| (container.name.clone(), container.role)),
+        exit_code: exit.and_then(|exit| exit.code),
+        reason: exit.map_or_else(|| "".into(), |exit| exit.reason.clone()),
+        message: exit.and_then(|exit| exit.message.clone()).unwrap_or_else(|| "".into()),
+        image: None,
+    }
+}
+
+fn recent<'a>(pod: &'a PodFact, lens: &Lens<'_>) -> impl Iterator<Item = (&'a ContainerFact, &'a Exit)> {
+    let since = lens.since;
+    pod.containers.iter().flat_map(move |container| container.exits_since(since).map(move |exit| (container, exit)))
+}
+
+/// The kubelet killed it because a probe failed.
+fn killed(pod: &PodFact, kills: u32, lens: &Lens<'_>) -> Option<Symptom> {
+    lens.policy.liveness_kills.filter(|_| kills > 0)?;
+    let (container, exit) = recent(pod, lens).filter(|(container, _)| container.is_probed).last()?;
+    Some(Symptom {
+        kind: FactKind::LivenessKills,
+        rule: Rule::ProbeKills(kills),
+        sample: sample(pod, Some(container), Some(exit)),
+    })
+}
+
+fn crashed(pod: &PodFact, kills: u32, lens: &Lens<'_>) -> Option<Symptom> {
+    let CrashLoop { within, .. } = lens.policy.crash_loop?;
+    let since = lens.now.checked_sub(within).unwrap_or(lens.since).max(lens.since);
+    let within: Vec<_> = recent(pod, lens).filter(|(_, exit)| exit.at >= since).collect();
+    let count = u32::try_from(within.len()).unwrap_or(u32::MAX);
+    let excess = count.saturating_sub(lens.allowed_exits).saturating_sub(kills);
+    let (container, exit) = within.last().filter(|_| excess > 0)?;
+    // Whatever ended it most often gives the name.
+    let most =
+        |is: fn(&(&ContainerFact, &Exit)) -> bool| within.iter().filter(|end| is(end)).count() * 2 > within.len();
+    let hooked = |(container, _): &(&ContainerFact, &Exit)| {
+        container.trouble.as_ref().is_some_and(|trouble| trouble.family == Family::Hook)
+    };
+    let kind = if most(|(_, exit)| exit.is_oom()) {
+        FactKind::OutOfMemory
+    } else if most(hooked) {
+        FactKind::Hook
+    } else if most(|(_, exit)| Family::of(&exit.reason) == Some(Family::Start)) {
+        FactKind::Start
+    } else {
+        FactKind::CrashLoop
+    };
+    Some(Symptom { kind, rule: Rule::Ends(excess), sample: sample(pod, Some(container), Some(exit)) })
+}
+
+/// Kills for memory have a threshold of their own, lower than that of ends in general.
+fn out_of_memory(pod: &PodFact, lens: &Lens<'_>) -> Option<Symptom> {
+    lens.policy.oom_kills?;
+    let all: Vec<_> = recent(pod, lens).filter(|(_, exit)| exit.is_oom()).collect();
+    let (container, exit) = all.last()?;
+    Some(Symptom {
+        kind: FactKind::OutOfMemory,
+        rule: Rule::MemoryKills(u32::try_from(all.len()).unwrap_or(u32::MAX)),
+        sample: sample(pod, Some(container), Some(exit)),
+    })
+}
+
+/// Something keeps a container from starting, and its family's time runs.
+fn obstructed(pod: &PodFact, container: &ContainerFact, lens: &Lens<'_>) -> Option<Symptom> {
+    let trouble = container.trouble.as_deref()?;
+    let (kind, patience) = match trouble.family {
+        Family::Image => (FactKind::ImagePull, lens.policy.image_pull?),
+        Family::Config => (FactKind::Config, lens.policy.start_errors?),
+        Family::Start => (FactKind::Start, lens.policy.start_errors?),
+        Family::Hook => (FactKind::Hook, lens.policy.start_errors?),
+    };
+    let patient = after(trouble.since, patience);
+    let hopeless = trouble.hopeless_since.map(|since| after(since, PodPolicy::hopeless(patience)));
+    let sample = Sample {
+        pod: pod.pod.name.clone(),
+        container: Some((container.name.clone(), container.role)),
+        exit_code: None,
+        reason: trouble.reason.clone(),
+        message: trouble.message.clone(),
+        image: (trouble.family == Family::Image).then(|| container.image.clone()),
+    };
+    Some(Symptom { kind, rule: Rule::From(hopeless.map_or(patient, |hopeless| hopeless.min(patient))), sample })
+}
+
+/// A node took the pod, nothing was started, and an event says that a volume is not there.
+fn not_mounted(pod: &PodFact, told: Option<&Told>, lens: &Lens<'_>) -> Option<Symptom> {
+    let patience = lens.policy.volume_mounts?;
+    let scheduled = pod.scheduled.filter(|_| awaits_volumes(pod))?;
+    let message = told.and_then(|told| told.not_mounted.clone())?;
+    Some(Symptom {
+        kind: FactKind::VolumeMount,
+        rule: Rule::From(after(scheduled, patience)),
+        sample: Sample { message, reason: "FailedMount".into(), ..sample(pod, None, None) },
+    })
+}
+
+/// Whether nothing of the pod has started and nothing says why: then it may wait for a volume.
+#[must_use]
+pub fn awaits_volumes(pod: &PodFact) -> bool {
+    let untouched = |container: &ContainerFact| {
+        container.standing == Standing::Waiting && container.ended == 0 && container.trouble.is_none()
+    };
+    pod.is_live() && !pod.containers.is_empty() && pod.containers.iter().all(untouched)
+}
+
+fn not_ready(pod: &PodFact, lens: &Lens<'_>) -> Option<Symptom> {
+    let patience = match lens.policy.readiness? {
+        Readiness::ProgressDeadline => Duration::from_secs(lens.workload.progress_deadline_seconds.into()),
+        Readiness::Within(patience) => patience,
+    };
+    // Once it was Ready, losing it is a matter of its requests and its probes.
+    let scheduled = pod.scheduled.filter(|_| pod.first_ready.is_none() && pod.is_live())?;
+    let container = pod.containers.iter().find(|container| !container.ready && container.role != Role::Init);
+    Some(Symptom {
+        kind: FactKind::NeverReady,
+        rule: Rule::From(after(scheduled, patience)),
+        sample: sample(pod, container, None),
+    })
+}
+
+fn after(at: Timestamp, patience: Duration) -> Timestamp {
+    at.checked_add(patience).unwrap_or(Timestamp::MAX)
+}
