@@ -4,8 +4,8 @@
 //! never import: `act`, `record`, `controller`, `console`.
 
 pub mod events;
-pub mod nodes;
 pub mod logs;
+pub mod nodes;
 pub mod pods;
 pub mod prometheus;
 pub mod watch;
