@@ -86,8 +86,8 @@ pub fn mount_containers(home: &Path) -> Result<()> {
 pub fn second_node(link: &Path) -> Result<()> {
     run(&["ip", "addr", "add", &format!("{SECOND_NODE}/20"), "dev", "dgbr0"])?;
     let own = OWN_FOLDERS.iter().filter(|folder| !folder.starts_with("/var/lib/cni"));
-    let mut script: String = own.map(|folder| format!("mount -t tmpfs tmpfs {folder} && ")).collect();
-    script.push_str("echo done && exec sleep infinity");
+    let mounts: Vec<String> = own.map(|folder| format!("mount -t tmpfs tmpfs {folder}")).collect();
+    let script = format!("{} && echo done && exec sleep infinity", mounts.join(" && "));
     let mut keeper = Command::new("unshare")
         .args(["--mount", "sh", "-c", &script])
         .stdin(Stdio::null())
