@@ -10,6 +10,7 @@ pub mod guard;
 pub mod logs;
 pub mod parse;
 pub mod pods;
+pub mod probes;
 pub mod status;
 
 pub use class::{GuardClass, GuardClassSpec, GuardClassStatus};

@@ -7,6 +7,7 @@ pub mod events;
 pub mod logs;
 pub mod nodes;
 pub mod pods;
+pub mod probes;
 pub mod prometheus;
 pub mod watch;
 pub mod workload;
