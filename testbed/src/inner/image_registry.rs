@@ -92,9 +92,10 @@ impl Stock {
         }
         let images = files.get("manifest.json").context("the archive has no manifest.json")?;
         for image in serde_json::from_slice::<Vec<Packed>>(images)? {
-            let config = self.blob(&files, &image.config, CONFIG)?;
-            let layers: Vec<Value> =
-                image.layers.iter().map(|layer| self.blob(&files, layer, LAYER)).collect::<Result<_>>()?;
+            let file = |path: &String| files.get(path).with_context(|| format!("the archive has no {path}"));
+            let config = self.blob(&labelled(file(&image.config)?)?, CONFIG);
+            let layers = image.layers.iter().map(|layer| Ok(self.blob(file(layer)?, LAYER)));
+            let layers: Vec<Value> = layers.collect::<Result<_>>()?;
             let manifest = serde_json::to_vec(
                 &json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}),
             )?;
@@ -108,13 +109,12 @@ impl Stock {
         Ok(())
     }
 
-    /// Keeps a file of the archive; what a manifest says about it.
-    fn blob(&mut self, files: &BTreeMap<String, Vec<u8>>, path: &str, kind: &str) -> Result<Value> {
-        let content = files.get(path).with_context(|| format!("the archive has no {path}"))?;
+    /// Keeps a file; what a manifest says about it.
+    fn blob(&mut self, content: &[u8], kind: &str) -> Value {
         let name = digest(content);
         let descriptor = json!({"mediaType": kind, "digest": name, "size": content.len()});
-        self.blobs.entry(name).or_insert_with(|| content.clone());
-        Ok(descriptor)
+        self.blobs.entry(name).or_insert_with(|| content.to_owned());
+        descriptor
     }
 
     /// A manifest by tag or digest, with its digest.
@@ -122,6 +122,14 @@ impl Stock {
         let name = self.tags.get(&format!("{repository}:{reference}")).map_or(reference, String::as_str);
         self.manifests.get_key_value(name)
     }
+}
+
+/// With its origin in the configuration the image is another one than that of the archive. Else the kubelet, which
+/// remembers what it has pulled, would insist on pulling the imported one as well.
+fn labelled(config: &[u8]) -> Result<Vec<u8>> {
+    let mut config: Value = serde_json::from_slice(config)?;
+    config["config"]["Labels"] = json!({"registry": HOST});
+    Ok(serde_json::to_vec(&config)?)
 }
 
 fn digest(content: &[u8]) -> String {

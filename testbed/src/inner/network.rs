@@ -1,6 +1,8 @@
 //! Makes the namespaces a machine of their own: private mounts, fresh run folders, a bridge that pods hang on.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -75,17 +77,35 @@ pub fn mount_containers(home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The second node's address, and its mounts, which `keep` will hold: what the first has, with run folders of its own.
-/// Addresses of pods are handed out from the folder that both see.
+/// The second node's address, and its mounts: what the first has, with run folders of its own. A process that only waits
+/// keeps them, and `link` leads to them; newer kernels refuse at times to keep them in a file. Addresses of pods are handed
+/// out from the folder that both see.
 ///
 /// # Errors
 /// When the machine refuses a step; the message says which.
-pub fn second_node(keep: &Path) -> Result<()> {
+pub fn second_node(link: &Path) -> Result<()> {
     run(&["ip", "addr", "add", &format!("{SECOND_NODE}/20"), "dev", "dgbr0"])?;
     let own = OWN_FOLDERS.iter().filter(|folder| !folder.starts_with("/var/lib/cni"));
     let mounts: Vec<String> = own.map(|folder| format!("mount -t tmpfs tmpfs {folder}")).collect();
-    fs::write(keep, "")?;
-    run(&["unshare", &format!("--mount={}", keep.display()), "sh", "-c", &mounts.join(" && ")])
+    let script = format!("{} && echo done && exec sleep infinity", mounts.join(" && "));
+    let mut keeper = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .context("cannot start unshare")?;
+    let mut said = String::new();
+    if let Some(output) = keeper.stdout.take() {
+        BufReader::new(output).read_line(&mut said)?;
+    }
+    if said.trim() != "done" {
+        bail!("the second node gets no mounts of its own ({})", keeper.wait()?);
+    }
+    std::os::unix::fs::symlink(format!("/proc/{}/ns/mnt", keeper.id()), link)?;
+    // It ends with everything else inside; until then somebody has to wait for it.
+    std::thread::spawn(move || keeper.wait());
+    Ok(())
 }
 
 /// The kubelet sets kernel parameters that belong to the whole machine: here it writes into copies of them.

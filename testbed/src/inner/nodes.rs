@@ -91,7 +91,7 @@ impl Node {
             .replace("@TAINT@", TAINT)
     }
 
-    /// The file that keeps the second node's mounts.
+    /// Leads to the second node's mounts.
     fn mounts(&self) -> PathBuf {
         self.home.join("mounts")
     }
@@ -105,9 +105,9 @@ impl Node {
             for folder in ["ctr", "kubelet", "pod-logs", "pki"] {
                 fs::create_dir_all(self.home.join(folder))?;
             }
-            network::second_node(&self.mounts())?;
         }
-        network::mount_containers(&self.home)
+        network::mount_containers(&self.home)?;
+        if self.second { network::second_node(&self.mounts()) } else { Ok(()) }
     }
 
     /// Writes its configuration files; `fill` fills in what all files share.

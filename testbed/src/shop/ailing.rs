@@ -141,7 +141,9 @@ impl Shop {
     #[must_use]
     pub fn over_both_nodes(self) -> Self {
         let spread = json!({"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
-            "labelSelector": {"matchLabels": {"app": self.name}}, "matchLabelKeys": ["pod-template-hash"]});
+            "labelSelector": {"matchLabels": {"app": self.name}}, "matchLabelKeys": ["pod-template-hash"],
+            // Else nodes of kwok would have to take their share.
+            "nodeTaintsPolicy": "Honor"});
         self.tolerating_second_node().with_pod(&json!({"topologySpreadConstraints": [spread]}))
     }
 
