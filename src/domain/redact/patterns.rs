@@ -133,7 +133,7 @@ const TABLE: &[(SecretKind, &str)] = &[
     // Arguments of commands.
     (
         SecretKind::Credential,
-        r#"(?i)(?P<keep>(?:^|[\s"'\[(,=])--?[a-z0-9_.-]{0,32}?(?P<key>(?:WORD|\bpass)[a-z0-9_.-]{0,32})(?:\\*["']\s*,\s*\\*["']?|\s+\\*["']?))[^\s"'\]\\-][^\s"'\]\\]*"#,
+        r#"(?i)(?P<keep>(?:^|[^A-Za-z0-9-])--?[a-z0-9_.-]{0,32}?(?P<key>(?:WORD|\bpass)[a-z0-9_.-]{0,32})(?:\\*["']\s*,\s*\\*["']?|\s+\\*["']?))[^\s"'\]\\-][^\s"'\]\\]*"#,
     ),
     (
         SecretKind::Credential,
@@ -143,7 +143,7 @@ const TABLE: &[(SecretKind, &str)] = &[
         SecretKind::Credential,
         r#"(?P<keep>\b(?:curl|wget|http)\b[^\n|;]{0,400}?\s(?:-u|--user)[ =]*["']?)[^\s"':]+:[^\s"']+"#,
     ),
-    (SecretKind::Credential, r#"(?P<keep>\bredis-cli\b[^\n|;]{0,200}?\s-a\s+)\S+"#),
+    (SecretKind::Credential, r"(?P<keep>\bredis-cli\b[^\n|;]{0,200}?\s-a\s+)\S+"),
     (SecretKind::Credential, r#"(?i)(?P<keep>\b(?:password|passwd|passphrase|pwd)\s+)(?:"[^"]+"|'[^']+')"#),
     (SecretKind::Email, r"[A-Za-z0-9._%+-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"),
     (SecretKind::Ip, r"\bip(?:-[0-9]{1,3}){4}\b"),
