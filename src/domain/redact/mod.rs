@@ -126,6 +126,9 @@ pub struct PatternError {
     pub problem: String,
 }
 
+/// Most characters that are read, beside four times what may be shown.
+const MOST_READ: usize = 8 * 1024;
+
 /// How often a cut text is looked at again.
 const MOST_ROUNDS: usize = 8;
 
@@ -188,7 +191,9 @@ impl Redactor {
     #[must_use]
     pub fn redact_counted(&self, text: &str, max_chars: usize) -> (Redacted, Counts) {
         let mut counts = Counts::new();
-        let mut text = cut(&self.blacken(text, &mut counts), max_chars);
+        // What could never be shown is not looked at: the time a hostile line takes grows faster than its length.
+        let read = cut(text, MOST_READ.saturating_add(max_chars.saturating_mul(4)));
+        let mut text = cut(&self.blacken(&read, &mut counts), max_chars);
         // What is cut off may have kept the rest from looking like a secret.
         for _ in 0..MOST_ROUNDS {
             let again = cut(&self.blacken(&text, &mut counts), max_chars);

@@ -43,7 +43,10 @@ const TABLE: &[(SecretKind, &str)] = &[
         SecretKind::Pem,
         r"(?:[A-Za-z0-9+/=]{16,}(?:\s|\\+[nr])*){0,100}(?:[A-Za-z0-9+/=]{1,64}(?:\s|\\+[nr])+)?-{4,5} ?END [A-Z0-9 ]{0,64}-{4,5}",
     ),
-    (SecretKind::Pem, r"(?m)^\s*(?P<pemline>[A-Za-z0-9+/]{64}|MII[A-Za-z0-9+/=]{17,})\s*$"),
+    (
+        SecretKind::Pem,
+        r#"(?m)(?:^|\\+[nr]|["'\s])(?P<pemline>[A-Za-z0-9+/]{64}|MII[A-Za-z0-9+/=]{17,})(?:$|\\+[nr]|["'\s])"#,
+    ),
     (SecretKind::Pem, r"AGE-SECRET-KEY-1[A-Z0-9]{20,}"),
     (SecretKind::Jwt, r"eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){1,4}"),
     // Of several parts, which go on to the end of the line.
