@@ -32,7 +32,7 @@ const BETWEEN: &str = r"\s*(?::=|=>|==|[:=]|%3[DAda])\s*";
 /// A value: quoted, quoted in a quoted text, in brackets, or bare; perhaps within `Some(…)` or `[]byte{…}`.
 const VALUE: &str = concat!(
     r#"(?:(?:[A-Za-z_&*][A-Za-z0-9_:.*]{0,40})?[({\[]{0,3}(?:"(?s:[^"\\]|\\.)*(?:"|\z)|'(?s:[^'\\]|\\.)*(?:'|\z)|"#,
-    r#"\\"(?:[^"\\]|\\\\\\"|\\\\|\\[^"\\])*(?:\\"|"|\z)|\\{2,}"[^"]*(?:"|\z))|"#,
+    r#"\\"(?:[^"\\]|\\\\\\"|\\\\|\\[^"\\])*(?:\\"|"|\z)|\\{2,}"(?:[^"\\]|\\{4,}"|\\+[^"\\])*(?:\\{0,3}"|\z))|"#,
     r#"&(?:quot|#34|#39);[^&\s]*|(?:\[\](?:byte|uint8))?[\[{][^\]}]*[\]}]?[^\s"&;]*|[^\s"&;]*[^\s"'&;,.)}\]>\\])"#,
 );
 
@@ -147,7 +147,7 @@ const TABLE: &[(SecretKind, &str)] = &[
         r#"(?P<keep>\b(?:curl|wget|http)\b[^\n|;]{0,400}?\s(?:-u|--user)[ =]*["']?)[^\s"':]+:[^\s"']+"#,
     ),
     (SecretKind::Credential, r"(?P<keep>\bredis-cli\b[^\n|;]{0,200}?\s-a\s+)\S+"),
-    (SecretKind::Credential, r#"(?i)(?P<keep>\b(?:password|passwd|passphrase|pwd)\s+)(?:"[^"]+"|'[^']+')"#),
+    (SecretKind::Credential, r#"(?i)(?P<keep>\b(?:password|passwd|passphrase|pwd)\s+)(?:\\*"[^"]+"|\\*'[^']+')"#),
     (SecretKind::Email, r"[A-Za-z0-9._%+-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"),
     (SecretKind::Ip, r"\bip(?:-[0-9]{1,3}){4}\b"),
     (SecretKind::Ip, r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b"),

@@ -194,31 +194,6 @@ fn surroundings() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn planted_secrets_survive_in_no_surrounding(
-        which in 0..PLANTED.len(), around in 0_usize..12, before in "[a-z]{0,8}", after in "[a-z]{0,8}",
-    ) {
-        let (_, secret, hidden) = PLANTED[which];
-        let json = serde_json::to_string(&format!("{before} {secret} {after}")).unwrap();
-        let text = match around {
-            0 => format!("{{\"level\":\"error\",\"msg\":{json},\"n\":1}}"),
-            1 => format!("{{\"log\":{}}}", serde_json::to_string(&format!("{{\"msg\":{json}}}")).unwrap()),
-            2 => format!("level=error msg={json} n=1"),
-            3 => format!("{before}: '{secret}' {after}"),
-            4 => format!("Exception in thread \"main\" E: {secret}\n\tat a.b.C.d(C.java:1)"),
-            5 => format!("2026-11-21T10:00:00Z [{before}] ({secret}) {after}"),
-            6 => format!("X-Debug: {secret}\r\nHost: {after}\r\n"),
-            7 => format!("{before}\n{secret}\n{after}"),
-            8 => format!("Error {{ kind: Other, error: {json} }}"),
-            9 => format!("{before}, {secret}, {after}"),
-            10 => format!("`{secret}` {after}"),
-            _ => format!("{before} <{secret}> {after}"),
-        };
-        let kept = redact(&text);
-        prop_assert!(!kept.contains(hidden), "{} -> {}", text, kept);
-        prop_assert_eq!(redact(&kept), kept);
-    }
-
-    #[test]
     fn random_passwords_never_survive_in_whole_or_in_part(
         secret in "[A-Za-z0-9!#$%*+/=?@^_~-]{6,24}[0-9]", form in 0_usize..14, key in prop::sample::select(vec![
             "password", "DB_PASSWORD", "dbPasswd", "api-key", "apiKey", "client_secret", "auth_token", "ACCESS_TOKEN",
@@ -334,4 +309,41 @@ fn patterns_that_cannot_be_used_say_so_and_name_the_cure() {
         assert!(error.place == 1 && error.to_string().contains(cure), "{pattern}: {error}");
     }
     assert_eq!(Redactor::new().with(&vec!["ok".to_owned(); 33]).unwrap_err().place, MOST_USER_PATTERNS);
+}
+
+/// A text in which the secret stands as it does in logs; there are twelve.
+fn surrounded(secret: &str, form: usize) -> String {
+    let json = serde_json::to_string(&format!("at {secret} then")).unwrap();
+    match form {
+        0 => format!("{{\"level\":\"error\",\"msg\":{json},\"n\":1}}"),
+        1 => format!("{{\"log\":{}}}", serde_json::to_string(&format!("{{\"msg\":{json}}}")).unwrap()),
+        2 => format!("level=error msg={json} n=1"),
+        3 => format!("at: '{secret}' then"),
+        4 => format!("Exception in thread \"main\" E: {secret}\n\tat a.b.C.d(C.java:1)"),
+        5 => format!("2026-11-21T10:00:00Z [at] ({secret}) then"),
+        6 => format!("X-Debug: {secret}\r\nHost: api\r\n"),
+        7 => format!("at\n{secret}\nthen"),
+        8 => format!("Error {{ kind: Other, error: {json} }}"),
+        9 => format!("at, {secret}, then"),
+        10 => format!("`{secret}` then"),
+        _ => format!("at <{secret}> then"),
+    }
+}
+
+#[test]
+fn planted_secrets_survive_in_no_surrounding() {
+    let mut survived = Vec::new();
+    for (_, secret, hidden) in PLANTED {
+        for form in 0..12 {
+            let text = surrounded(secret, form);
+            let kept = redact(&text);
+            // What JSON escapes is looked for as it is escaped.
+            let escaped = serde_json::to_string(hidden).unwrap();
+            if kept.contains(hidden) || kept.contains(escaped.trim_matches('"')) {
+                survived.push(format!("{text}\n -> {kept}"));
+            }
+            assert_eq!(redact(&kept), kept);
+        }
+    }
+    assert!(survived.is_empty(), "{} of them:\n{}", survived.len(), survived.join("\n"));
 }
