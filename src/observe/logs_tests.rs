@@ -149,7 +149,7 @@ fn restarted_and_unready_pods_are_read_first() {
         pod: PodName { namespace: "shop".into(), name: name.into() },
         uid: name.into(),
         owner: "set".into(),
-        revision: RevisionHash::from("a"),
+        revision: RevisionHash::new("a"),
         created: Timestamp::UNIX_EPOCH,
         ready_since: ready.then_some(Timestamp::UNIX_EPOCH),
         first_ready: None,
