@@ -108,8 +108,10 @@ fn max_bytes() -> i32 {
 /// If a field has a value that cannot be used; the error names the field and the cure.
 pub fn parse(spec: &Logs) -> Result<LogPolicy, InvalidSpec> {
     if spec.patterns.len() > MOST_PATTERNS {
-        let problem =
-            format!("holds {} patterns, but there can be {MOST_PATTERNS} at most; join some with |", spec.patterns.len());
+        let problem = format!(
+            "holds {} patterns, but there can be {MOST_PATTERNS} at most; join some with |",
+            spec.patterns.len()
+        );
         return Err(invalid("patterns", problem));
     }
     for (index, pattern) in spec.patterns.iter().enumerate() {
@@ -133,9 +135,9 @@ pub fn parse(spec: &Logs) -> Result<LogPolicy, InvalidSpec> {
     Ok(LogPolicy {
         enabled: spec.enabled,
         patterns,
-        max_pods: max_pods
-            .and_then(|pods| usize::try_from(pods).ok())
-            .ok_or_else(|| invalid("maxPods", format!("is {}, but must lie between 1 and {MOST_PODS}", spec.max_pods)))?,
+        max_pods: max_pods.and_then(|pods| usize::try_from(pods).ok()).ok_or_else(|| {
+            invalid("maxPods", format!("is {}, but must lie between 1 and {MOST_PODS}", spec.max_pods))
+        })?,
         max_bytes: max_bytes.and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(|| {
             let problem = format!("is {}, but must lie between {LEAST_BYTES} and {MOST_BYTES}", spec.max_bytes);
             invalid("maxBytes", problem)

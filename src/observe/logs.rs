@@ -27,7 +27,8 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 const MARGIN: u64 = 1024;
 
 /// What the kubelet writes in place of a log, with a status of 200, when the file is gone.
-const IN_PLACE_OF_A_LOG: &[&str] = &["unable to retrieve container logs for ", "failed to try resolving symlinks in path "];
+const IN_PLACE_OF_A_LOG: &[&str] =
+    &["unable to retrieve container logs for ", "failed to try resolving symlinks in path "];
 
 /// Which log is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,7 +144,9 @@ impl LogSource {
         let (mut bytes, mut in_place) = (0u64, false);
         let ended = loop {
             let chunk = match timeout_at(deadline, stream.fill_buf()).await {
-                Ok(Ok([])) => break if bytes.saturating_add(MARGIN) < request.limit_bytes { Ended::Whole } else { Ended::Limit },
+                Ok(Ok([])) => {
+                    break if bytes.saturating_add(MARGIN) < request.limit_bytes { Ended::Whole } else { Ended::Limit };
+                }
                 Ok(Ok(chunk)) => chunk,
                 Ok(Err(_)) => break Ended::Early,
                 Err(_) => break Ended::Deadline,

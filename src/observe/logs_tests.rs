@@ -61,7 +61,14 @@ async fn a_log_is_read_with_all_limits_in_the_request() {
     assert_eq!((volume.lines, ended), (2, Ended::Whole));
     assert_eq!(until, Some("2026-11-21T10:00:00.2Z".parse().unwrap()));
     let uri = asked.lock().unwrap()[0].clone();
-    for part in ["/namespaces/shop/pods/api-1/log", "container=app", "previous=true", "limitBytes=4096", "timestamps=true", "sinceTime=2026-11-21T10"] {
+    for part in [
+        "/namespaces/shop/pods/api-1/log",
+        "container=app",
+        "previous=true",
+        "limitBytes=4096",
+        "timestamps=true",
+        "sinceTime=2026-11-21T10",
+    ] {
         assert!(uri.contains(part), "{part}: {uri}");
     }
 }
@@ -86,10 +93,16 @@ async fn what_cannot_be_read_is_data() {
         (|_| status(403, "pods \"api-1\" is forbidden"), LogReading::Forbidden),
         (|_| status(404, "pods \"api-1\" not found"), LogReading::Gone),
         (|_| status(400, "previous terminated container \"app\" in pod \"api-1\" not found"), LogReading::NoLogs),
-        (|_| status(400, "container \"app\" in pod \"api-1\" is waiting to start: ContainerCreating"), LogReading::NoLogs),
+        (
+            |_| status(400, "container \"app\" in pod \"api-1\" is waiting to start: ContainerCreating"),
+            LogReading::NoLogs,
+        ),
         (|_| plain("unable to retrieve container logs for containerd://abc"), LogReading::NoLogs),
         (|_| status(504, "gateway"), LogReading::TimedOut),
-        (|_| status(500, "Get \"https://10.0.0.1:10250/x\": EOF"), LogReading::Failed("500: Get \"https://[redacted:ip]:10250/x\": EOF".into())),
+        (
+            |_| status(500, "Get \"https://10.0.0.1:10250/x\": EOF"),
+            LogReading::Failed("500: Get \"https://[redacted:ip]:10250/x\": EOF".into()),
+        ),
     ];
     for (script, wanted) in cases {
         let (reading, entries) = read(script, &request(1 << 20)).await;
@@ -117,7 +130,8 @@ async fn a_log_that_breaks_off_or_hangs_keeps_what_came() {
     let (reading, entries) = read(hanging, &request(1 << 20)).await;
     assert!(matches!(reading, LogReading::Read { ended: Ended::Deadline, .. }), "{reading:?}");
     assert_eq!(entries.len(), 1);
-    let silent = |_: &str| Response::new(axum::body::Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>()));
+    let silent =
+        |_: &str| Response::new(axum::body::Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>()));
     assert_eq!(read(silent, &request(1 << 20)).await.0, LogReading::TimedOut);
 }
 

@@ -10,6 +10,7 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 use regex::{Regex, RegexBuilder};
 
 use super::join::Entry;
+use super::severity::{Severity, exception};
 use super::table::{LOGGED, NOT_FOUND, RATE_LIMIT, ROWS, Row, SERVER_ERROR, UNCAUGHT};
 use crate::domain::outcome::FailureClass;
 
@@ -189,7 +190,15 @@ impl Patterns {
             .and_then(|index| ROWS.get(index))
             .map(of)
             .or_else(|| entry.trace.as_ref().map(|trace| of(if trace.uncaught { &UNCAUGHT } else { &LOGGED })))
+            .or_else(|| names_exception(entry).then(|| of(&LOGGED)))
     }
+}
+
+/// Some loggers leave the frames out: an exception's name and message are enough.
+fn names_exception(entry: &Entry) -> bool {
+    entry.severity >= Severity::Warn
+        && exception(&entry.text)
+            .is_some_and(|(name, _)| !matches!(name, "Error" | "Exception") && !name.ends_with("Warning"))
 }
 
 fn check(index: usize, regex: &str) -> Result<(), PatternError> {

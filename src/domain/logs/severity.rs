@@ -108,6 +108,7 @@ const WORDS: &[(&str, Severity)] = &[
     ("finer", Severity::Trace),
     ("finest", Severity::Trace),
     ("log", Severity::Info),
+    ("note", Severity::Info),
 ];
 
 /// What form a line has.
@@ -192,6 +193,7 @@ fn klog(text: &str) -> Option<Parsed<'_>> {
 fn opening(text: &str) -> Severity {
     const FATAL: &[&str] = &[
         "panic: ",
+        "Exception in thread ",
         "fatal error: ",
         "Fatal error: ",
         "PHP Fatal error: ",
@@ -202,7 +204,6 @@ fn opening(text: &str) -> Severity {
     ];
     const ERROR: &[&str] = &[
         "Traceback (most recent call last):",
-        "Exception in thread ",
         "PHP Parse error: ",
         "Parse error: ",
         "npm ERR! ",
@@ -212,7 +213,7 @@ fn opening(text: &str) -> Severity {
     let begins = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
     if begins(FATAL) || (text.starts_with("thread '") && text.contains(" panicked at ")) {
         Severity::Fatal
-    } else if begins(ERROR) || exception(text).is_some() {
+    } else if begins(ERROR) || exception(text).is_some() || super::frames::is_ruby_error(text) {
         Severity::Error
     } else if begins(&["PHP Warning: ", "npm warn ", "npm WARN "]) {
         Severity::Warn
@@ -241,6 +242,8 @@ pub fn exception(text: &str) -> Option<(&str, &str)> {
     let named = ["Error", "Exception", "Throwable", "Failure", "Fault", "Interrupt", "Exit", "Iteration", "Warning"]
         .iter()
         .any(|suffix| last.ends_with(suffix))
+        || name.contains(".exceptions.")
+        || name.contains(".errors.")
         || (name.contains('.') && ["DoesNotExist", "Timeout", "Refused", "NotFound"].iter().any(|s| last.ends_with(s)));
     if !plain || !capital || !named {
         return None;
@@ -288,13 +291,15 @@ fn level(text: &str) -> Option<(Severity, usize)> {
             after_separator = true;
             continue;
         }
-        if let Some((severity, length)) = bare(token, index == 0) {
+        if let Some((severity, length)) = bare(token, index) {
             return Some((severity, at + length));
         }
         let separator = matches!(token, "-" | "--" | "---" | "|" | "*" | "–" | ":");
         let next = rest.get(end..).unwrap_or_default().trim_start();
         let between = after_separator && (next.starts_with("- ") || next.starts_with("| "));
-        if !(separator || between || in_front(token)) {
+        let program = index == 0 && token.ends_with(':') && next.starts_with('[');
+        let pair = index > 0 && token.contains('=') && token.len() < 40;
+        if !(separator || between || program || pair || in_front(token)) {
             return None;
         }
         after_separator = separator;
@@ -330,7 +335,8 @@ fn inside(group: &str) -> Option<Severity> {
 }
 
 /// A level as a word of its own, and where it ends in the token.
-fn bare(token: &str, first: bool) -> Option<(Severity, usize)> {
+fn bare(token: &str, index: usize) -> Option<(Severity, usize)> {
+    let first = index == 0;
     let loud = |text: &str| text.bytes().all(|b| b.is_ascii_uppercase());
     // `E, [2026-…` of Ruby's logger.
     if first && token.len() == 2 && token.ends_with(',') {
@@ -348,6 +354,10 @@ fn bare(token: &str, first: bool) -> Option<(Severity, usize)> {
     let follows = token.get(word_end..)?.chars().next();
     // `production.ERROR:` of Monolog.
     let last = word.rsplit('.').next()?;
+    // `Error: …` and `panic: …` are how runtimes begin what nobody caught; see `opening`.
+    if first && follows == Some(':') && matches!(word, "Error" | "panic") {
+        return None;
+    }
     if let Some(severity) = Severity::word(last) {
         let named = last.len() < word.len();
         let is_level = match follows {
@@ -357,10 +367,13 @@ fn bare(token: &str, first: bool) -> Option<(Severity, usize)> {
             Some('[' | '|' | ',' | ']') => loud(last) && !named,
             Some(_) => false,
         };
-        // `LOG:` is a level of PostgreSQL; `log` is a word, and so is `HTTP`.
-        let is_word = last.eq_ignore_ascii_case("http")
-            || (last.eq_ignore_ascii_case("log") && !(loud(last) && follows == Some(':')));
-        if is_level && !(is_word && !(last == "http" && follows == Some(':'))) {
+        // `LOG:` is a level of PostgreSQL, `LOG` of Nest, `http:` of Winston; elsewhere these are words.
+        let is_word = match last {
+            "LOG" => follows != Some(':') && first,
+            "http" => !(first && follows == Some(':')),
+            _ => last.eq_ignore_ascii_case("log") || last.eq_ignore_ascii_case("http"),
+        };
+        if is_level && !is_word {
             return Some((severity, word_end));
         }
     }
