@@ -231,7 +231,7 @@ const SERVICES: &[&str] = &[
     r"(?i)\b(?:ENOTFOUND|EAI_AGAIN) (?P<host>[\w.-]+)",
     r"(?i)\bE(?:CONNREFUSED|TIMEDOUT|HOSTUNREACH|CONNRESET) (?P<host>[\w.:]+?):(?P<port>\d{2,5})\b",
     r#"(?i)\b(?:host name|resolve(?: host)?:?|server at|host|host:) \\?["'](?P<host>[\w.-]+)\\?["'](?: ?\([^)]*\))?(?:,? port[ =](?P<port>\d{2,5}))?"#,
-    r#"(?i)\bhost='(?P<host>[\w.-]+)', port=(?P<port>\d{2,5})"#,
+    r"(?i)\bhost='(?P<host>[\w.-]+)', port=(?P<port>\d{2,5})",
     r"(?i)\bUnknownHostException: (?P<host>[\w.-]+)",
     r#"(?i)\bconnect(?:ion|ing)? to (?:(?:the )?server at )?\\?["']?(?P<host>[a-z0-9][\w.-]*)(?::|, port |/| port )(?P<port>\d{2,5})"#,
     r"\b(?P<host>[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)*):(?P<port>\d{4,5})\b",

@@ -151,10 +151,11 @@ impl<'t> Parsed<'t> {
 #[must_use]
 pub fn parse(text: &str) -> Parsed<'_> {
     let trimmed = text.trim();
-    if trimmed.starts_with('{') && trimmed.ends_with('}') {
-        if let Some(parsed) = structured::json(trimmed) {
-            return parsed;
-        }
+    if trimmed.starts_with('{')
+        && trimmed.ends_with('}')
+        && let Some(parsed) = structured::json(trimmed)
+    {
+        return parsed;
     }
     // An indented line belongs to the one before it; a level in it is not its own.
     let indented = text.starts_with([' ', '\t']);
@@ -322,16 +323,13 @@ fn bracketed(text: &str) -> Option<usize> {
 /// A level inside brackets: `[ERROR]`, `[core:error]`, `[2026-11-21T10:00:00Z ERROR app]`, `[…: ERROR/MainProcess]`.
 fn inside(group: &str) -> Option<Severity> {
     let inner = group.get(1..group.len().saturating_sub(1))?;
-    inner
-        .split(|c: char| c.is_whitespace() || c == ':' || c == '|' || c == ',')
-        .filter_map(|part| {
-            let part = part.split('/').next()?;
-            let is_whole = part.len() == inner.trim().len();
-            // In a longer group a word in small letters may be a name; only Apache writes `module:level`.
-            let loud = part.bytes().all(|b| b.is_ascii_uppercase()) || inner.ends_with(&format!(":{part}"));
-            Severity::word(part).filter(|_| is_whole || loud).filter(|_| !matches!(part, "log" | "http"))
-        })
-        .next()
+    inner.split(|c: char| c.is_whitespace() || c == ':' || c == '|' || c == ',').find_map(|part| {
+        let part = part.split('/').next()?;
+        let is_whole = part.len() == inner.trim().len();
+        // In a longer group a word in small letters may be a name; only Apache writes `module:level`.
+        let loud = part.bytes().all(|b| b.is_ascii_uppercase()) || inner.ends_with(&format!(":{part}"));
+        Severity::word(part).filter(|_| is_whole || loud).filter(|_| !matches!(part, "log" | "http"))
+    })
 }
 
 /// A level as a word of its own, and where it ends in the token.
@@ -361,10 +359,9 @@ fn bare(token: &str, index: usize) -> Option<(Severity, usize)> {
     if let Some(severity) = Severity::word(last) {
         let named = last.len() < word.len();
         let is_level = match follows {
-            None => loud(last) && !named,
-            Some(':') => loud(last) || (first && !named) || !named,
+            Some(':') => loud(last) || !named,
             // `ERRO[0003]` of logrus.
-            Some('[' | '|' | ',' | ']') => loud(last) && !named,
+            None | Some('[' | '|' | ',' | ']') => loud(last) && !named,
             Some(_) => false,
         };
         // `LOG:` is a level of PostgreSQL, `LOG` of Nest, `http:` of Winston; elsewhere these are words.
