@@ -364,7 +364,7 @@ fn own(frame: &str) -> bool {
         "std::",
         "core::",
         "alloc::",
-        "tokio::",
+        "tokio:",
         "rust_begin_unwind",
         "__rust",
         "<",

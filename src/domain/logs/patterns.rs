@@ -178,7 +178,8 @@ impl Patterns {
         }
         let text = entry.text.as_bytes();
         let text = text.get(..text.len().min(LOOKED_AT)).unwrap_or_default();
-        if !self.users.patterns.is_empty()
+        // Whether any matches is far cheaper to ask than which.
+        if self.users.set.is_match(text)
             && let Some(index) = self.users.set.matches(text).iter().next()
         {
             let found = self.users.patterns.get(index)?;
