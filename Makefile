@@ -13,6 +13,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 TESTBED := $(TARGET)/debug/testbed
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/bin/cargo-deny
+FUZZ_VERSION := 0.13.2
+FUZZ := $(CACHE)/tools/bin/cargo-fuzz
+FUZZ_TARGETS := log_parser log_mask
 
 .PHONY: help
 help: ## Show this list
@@ -27,7 +30,7 @@ trials: testbed images ## Bad and healthy releases with default guards: what is 
 	@$(TESTBED) run --scrape-interval $(or $(SCRAPE),1s) --prometheus-replicas $(or $(REPLICAS),1) -- $(TARGET)/debug/trials $(ARGS)
 
 .PHONY: test
-test: lint unit e2e ## Everything that must pass: lints, unit and property tests, the real cluster
+test: lint unit fuzz-short e2e ## Everything that must pass: lints, unit and property tests, short fuzzing, the real cluster
 
 .PHONY: lint
 lint: fmt-check clippy generated deny ## Format, clippy, generated files, licences and bans
@@ -53,6 +56,24 @@ $(DENY):
 	@CARGO_TARGET_DIR=$(CACHE)/deny-target cargo install cargo-deny --version $(DENY_VERSION) --locked --no-default-features --quiet --root $(CACHE)/tools
 	@rm -rf $(CACHE)/deny-target
 
+.PHONY: fuzz
+fuzz: $(FUZZ) ## Fuzz what reads text from outside, each target for SECONDS=300
+	@# The pinned toolchain is a stable one; instrumentation needs the variable. There is no unsafe code for a sanitizer.
+	@for target in $(FUZZ_TARGETS); do \
+	   echo "== fuzzing $$target"; seeds=$(CACHE)/fuzz-corpus/$$target; mkdir -p $$seeds; \
+	   split -l 1 -a 4 tests/logs/corpus.jsonl $$seeds/line-; \
+	   CARGO_TARGET_DIR=$(CACHE)/fuzz-target RUSTC_BOOTSTRAP=1 PATH="$(CACHE)/tools/bin:$$PATH" cargo fuzz run --sanitizer none $$target $$seeds -- \
+	     -max_total_time=$(or $(SECONDS),300) -max_len=4096 -rss_limit_mb=1024 -timeout=10 -verbosity=0 -print_final_stats=1; done
+
+.PHONY: fuzz-short
+fuzz-short:
+	@$(MAKE) --no-print-directory fuzz SECONDS=20
+
+$(FUZZ):
+	@echo "== building cargo-fuzz $(FUZZ_VERSION), once"
+	@CARGO_TARGET_DIR=$(CACHE)/cargo-fuzz-target cargo install cargo-fuzz --version $(FUZZ_VERSION) --locked --quiet --root $(CACHE)/tools
+	@rm -rf $(CACHE)/cargo-fuzz-target
+
 .PHONY: unit
 unit: ## Unit, property, golden and recorded-API tests
 	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test architecture --test crds --test replay
@@ -68,7 +89,7 @@ e2e: testbed images ## Tests on the real cluster
 	@cargo test --locked -p testbed --test '*'
 
 .PHONY: bench
-bench: testbed images bench-evidence bench-pod-truth ## Print the bench tables and write target/bench/*.json
+bench: testbed images bench-evidence bench-logs bench-pod-truth ## Print the bench tables and write target/bench/*.json
 	@# What is measured is the operator's release binary, which `testbed images` built; the benches only drive it.
 	@cargo build --locked --quiet --bench tick --bench watch
 	@$(TESTBED) run --no-images -- cargo bench --locked --quiet --profile dev --bench watch
@@ -82,6 +103,10 @@ bench-pod-truth: testbed images ## Crash loops, missing images and the like on t
 .PHONY: bench-evidence
 bench-evidence: ## Simulate releases, compare the rules, rewrite the tables and plots of docs/evidence.md
 	@cargo bench --locked --quiet --bench evidence
+
+.PHONY: bench-logs
+bench-logs: ## Read logs: lines a second and core, memory
+	@cargo bench --locked --quiet --bench logs
 
 .PHONY: crds
 crds: ## Write crds/ from the types

@@ -30,6 +30,17 @@ const MARGIN: u64 = 1024;
 const IN_PLACE_OF_A_LOG: &[&str] =
     &["unable to retrieve container logs for ", "failed to try resolving symlinks in path "];
 
+/// The API server answers 400 for a container that has no log, and for a request that is wrong in itself.
+const NO_LOG: &[&str] = &[
+    "is waiting to start",
+    "previous terminated container",
+    "is not available",
+    "ContainerCreating",
+    "PodInitializing",
+    "not found in pod",
+    "is not valid for pod",
+];
+
 /// Which log is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRequest {
@@ -178,16 +189,6 @@ impl LogSource {
         let kube::Error::Api(status) = error else {
             return LogReading::Failed(self.redactor.redact(&error.to_string(), SERVER_MESSAGE).as_str().to_owned());
         };
-        // The API server answers 400 for a container that has no log, and for a request that is wrong in itself.
-        const NO_LOG: &[&str] = &[
-            "is waiting to start",
-            "previous terminated container",
-            "is not available",
-            "ContainerCreating",
-            "PodInitializing",
-            "not found in pod",
-            "is not valid for pod",
-        ];
         match status.code {
             400 if NO_LOG.iter().any(|words| status.message.contains(words)) => LogReading::NoLogs,
             401 | 403 => LogReading::Forbidden,

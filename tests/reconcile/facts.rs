@@ -55,7 +55,11 @@ async fn a_crash_loop_is_undone_while_prometheus_keeps_everybody_waiting() {
     let status = rig.status("guard", "it is undone", |s| s["lastDecision"]["action"] == "RolledBack").await;
     let decision = &status["lastDecision"];
     assert_eq!(decision["decider"], "hard-fact", "{decision:#}");
-    assert_eq!((&decision["reason"], &decision["failureClass"]), (&json!("CrashLoop"), &json!("crash")), "{decision:#}");
+    assert_eq!(
+        (&decision["reason"], &decision["failureClass"]),
+        (&json!("CrashLoop"), &json!("crash")),
+        "{decision:#}"
+    );
     assert_eq!((&decision["healthScore"], &decision["confidence"]), (&json!(0), &json!(99)), "{decision:#}");
     let reasoning = decision["reasoning"].as_str().unwrap();
     assert!(reasoning.contains("exit code 3 (Error)"), "{reasoning}");

@@ -80,6 +80,7 @@ pub(super) fn mode(line: &str) -> Mode {
 pub(super) fn continues(mode: Mode, troubled: bool, fresh: bool, line: &str) -> bool {
     const FOLLOWS: &[&str] = &[
         "Caused by:",
+        "** (",
         "Suppressed:",
         "... ",
         "--- End of ",
@@ -162,6 +163,7 @@ pub(super) fn is_frame(line: &str) -> bool {
     }
     (text.starts_with("File \"") && text.contains("\", line "))
         || ruby(text).is_some()
+        || elixir(text)
         || text.strip_prefix('#').is_some_and(|rest| {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
             digits > 0
@@ -179,9 +181,19 @@ fn last_is_number(text: &str) -> bool {
 /// `from app/x.rb:12:in 'call'`
 fn ruby(text: &str) -> Option<&str> {
     let text = text.strip_prefix("from ").unwrap_or(text);
-    let (path, rest) = text.split_once(".rb:")?;
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    (!path.contains(' ') && digits > 0 && rest.get(digits..)?.starts_with(":in ")).then_some(text)
+    let (place, rest) = text.split_once(":in ")?;
+    (!place.contains(' ') && last_is_number(place) && rest.starts_with(['\'', '`'])).then_some(text)
+}
+
+/// Whether a line is Ruby's for an error that nobody caught: a frame, the message, and the class in parentheses.
+pub(super) fn is_ruby_error(text: &str) -> bool {
+    ruby(text).is_some() && text.ends_with(')') && heading(text).is_some()
+}
+
+/// `(shop 0.1.0) lib/shop/worker.ex:12: Shop.Worker.run/2`
+fn elixir(text: &str) -> bool {
+    text.starts_with('(')
+        && text.split_once(".ex:").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// The exception that a line names, in all the ways runtimes introduce one.
@@ -198,6 +210,10 @@ fn heading(text: &str) -> Option<(&str, &str)> {
     }
     if let Some(rest) = text.strip_prefix("Exception in thread \"") {
         return exception(rest.split_once("\" ")?.1);
+    }
+    if let Some(rest) = text.strip_prefix("** (") {
+        let (name, message) = rest.split_once(") ")?;
+        return exception(name).map(|(name, _)| (name, message));
     }
     if ruby(text).is_some() {
         // `x.rb:12:in 'call': message (NoMethodError)`
@@ -348,7 +364,7 @@ fn own(frame: &str) -> bool {
         "std::",
         "core::",
         "alloc::",
-        "tokio::",
+        "tokio:",
         "rust_begin_unwind",
         "__rust",
         "<",

@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 
+use super::access;
 pub use super::frames::Trace;
 use super::frames::{self, Mode};
 use super::lines::{Line, Lines, Volume};
@@ -186,7 +187,12 @@ impl Pending {
         // .NET writes `fail: Category[0]` and the message in the next line.
         if self.more.is_empty() && self.shape == Shape::Framework && is_category(&self.head) {
             let message = cut(text.trim(), MOST_CHARS);
-            self.head = format!("{}: {message}", self.head.split('[').next().unwrap_or_default());
+            if let Some(request) = access::request(message) {
+                (self.status, self.head) = (Some(request.status), request.sentence());
+                self.severity = access::severity(self.severity, request.status);
+            } else {
+                self.head = format!("{}: {message}", self.head.split('[').next().unwrap_or_default());
+            }
         } else if self.more.len() < MOST_LINES {
             self.more.push(cut(text, MOST_CHARS_OF_FRAME).to_owned());
         }
@@ -202,7 +208,9 @@ impl Pending {
         } else {
             frames::trace(&head, plain, more.iter().map(String::as_str))
         };
-        if trace.is_some() && severity < Severity::Error && severity != Severity::Warn {
+        if trace.is_some() && plain && frames::mode(&head) == Mode::NodeSource {
+            severity = Severity::Fatal;
+        } else if trace.is_some() && severity < Severity::Warn {
             severity = Severity::Error;
         }
         let text = match &trace {

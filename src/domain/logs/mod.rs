@@ -26,4 +26,6 @@ pub use severity::Severity;
 pub use tally::{From, Tally};
 
 #[cfg(test)]
+mod corpus_tests;
+#[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 use regex::{Regex, RegexBuilder};
 
 use super::join::Entry;
+use super::severity::{Severity, exception};
 use super::table::{LOGGED, NOT_FOUND, RATE_LIMIT, ROWS, Row, SERVER_ERROR, UNCAUGHT};
 use crate::domain::outcome::FailureClass;
 
@@ -177,7 +178,8 @@ impl Patterns {
         }
         let text = entry.text.as_bytes();
         let text = text.get(..text.len().min(LOOKED_AT)).unwrap_or_default();
-        if !self.users.patterns.is_empty()
+        // Whether any matches is far cheaper to ask than which.
+        if self.users.set.is_match(text)
             && let Some(index) = self.users.set.matches(text).iter().next()
         {
             let found = self.users.patterns.get(index)?;
@@ -189,7 +191,15 @@ impl Patterns {
             .and_then(|index| ROWS.get(index))
             .map(of)
             .or_else(|| entry.trace.as_ref().map(|trace| of(if trace.uncaught { &UNCAUGHT } else { &LOGGED })))
+            .or_else(|| names_exception(entry).then(|| of(&LOGGED)))
     }
+}
+
+/// Some loggers leave the frames out: an exception's name and message are enough.
+fn names_exception(entry: &Entry) -> bool {
+    entry.severity >= Severity::Warn
+        && exception(&entry.text)
+            .is_some_and(|(name, _)| !matches!(name, "Error" | "Exception") && !name.ends_with("Warning"))
 }
 
 fn check(index: usize, regex: &str) -> Result<(), PatternError> {
@@ -222,7 +232,7 @@ const SERVICES: &[&str] = &[
     r"(?i)\b(?:ENOTFOUND|EAI_AGAIN) (?P<host>[\w.-]+)",
     r"(?i)\bE(?:CONNREFUSED|TIMEDOUT|HOSTUNREACH|CONNRESET) (?P<host>[\w.:]+?):(?P<port>\d{2,5})\b",
     r#"(?i)\b(?:host name|resolve(?: host)?:?|server at|host|host:) \\?["'](?P<host>[\w.-]+)\\?["'](?: ?\([^)]*\))?(?:,? port[ =](?P<port>\d{2,5}))?"#,
-    r#"(?i)\bhost='(?P<host>[\w.-]+)', port=(?P<port>\d{2,5})"#,
+    r"(?i)\bhost='(?P<host>[\w.-]+)', port=(?P<port>\d{2,5})",
     r"(?i)\bUnknownHostException: (?P<host>[\w.-]+)",
     r#"(?i)\bconnect(?:ion|ing)? to (?:(?:the )?server at )?\\?["']?(?P<host>[a-z0-9][\w.-]*)(?::|, port |/| port )(?P<port>\d{2,5})"#,
     r"\b(?P<host>[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)*):(?P<port>\d{4,5})\b",

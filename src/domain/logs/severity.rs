@@ -108,6 +108,7 @@ const WORDS: &[(&str, Severity)] = &[
     ("finer", Severity::Trace),
     ("finest", Severity::Trace),
     ("log", Severity::Info),
+    ("note", Severity::Info),
 ];
 
 /// What form a line has.
@@ -150,10 +151,11 @@ impl<'t> Parsed<'t> {
 #[must_use]
 pub fn parse(text: &str) -> Parsed<'_> {
     let trimmed = text.trim();
-    if trimmed.starts_with('{') && trimmed.ends_with('}') {
-        if let Some(parsed) = structured::json(trimmed) {
-            return parsed;
-        }
+    if trimmed.starts_with('{')
+        && trimmed.ends_with('}')
+        && let Some(parsed) = structured::json(trimmed)
+    {
+        return parsed;
     }
     // An indented line belongs to the one before it; a level in it is not its own.
     let indented = text.starts_with([' ', '\t']);
@@ -192,6 +194,7 @@ fn klog(text: &str) -> Option<Parsed<'_>> {
 fn opening(text: &str) -> Severity {
     const FATAL: &[&str] = &[
         "panic: ",
+        "Exception in thread ",
         "fatal error: ",
         "Fatal error: ",
         "PHP Fatal error: ",
@@ -202,7 +205,6 @@ fn opening(text: &str) -> Severity {
     ];
     const ERROR: &[&str] = &[
         "Traceback (most recent call last):",
-        "Exception in thread ",
         "PHP Parse error: ",
         "Parse error: ",
         "npm ERR! ",
@@ -212,7 +214,7 @@ fn opening(text: &str) -> Severity {
     let begins = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
     if begins(FATAL) || (text.starts_with("thread '") && text.contains(" panicked at ")) {
         Severity::Fatal
-    } else if begins(ERROR) || exception(text).is_some() {
+    } else if begins(ERROR) || exception(text).is_some() || super::frames::is_ruby_error(text) {
         Severity::Error
     } else if begins(&["PHP Warning: ", "npm warn ", "npm WARN "]) {
         Severity::Warn
@@ -241,6 +243,8 @@ pub fn exception(text: &str) -> Option<(&str, &str)> {
     let named = ["Error", "Exception", "Throwable", "Failure", "Fault", "Interrupt", "Exit", "Iteration", "Warning"]
         .iter()
         .any(|suffix| last.ends_with(suffix))
+        || name.contains(".exceptions.")
+        || name.contains(".errors.")
         || (name.contains('.') && ["DoesNotExist", "Timeout", "Refused", "NotFound"].iter().any(|s| last.ends_with(s)));
     if !plain || !capital || !named {
         return None;
@@ -288,13 +292,15 @@ fn level(text: &str) -> Option<(Severity, usize)> {
             after_separator = true;
             continue;
         }
-        if let Some((severity, length)) = bare(token, index == 0) {
+        if let Some((severity, length)) = bare(token, index) {
             return Some((severity, at + length));
         }
         let separator = matches!(token, "-" | "--" | "---" | "|" | "*" | "–" | ":");
         let next = rest.get(end..).unwrap_or_default().trim_start();
         let between = after_separator && (next.starts_with("- ") || next.starts_with("| "));
-        if !(separator || between || in_front(token)) {
+        let program = index == 0 && token.ends_with(':') && next.starts_with('[');
+        let pair = index > 0 && token.contains('=') && token.len() < 40;
+        if !(separator || between || program || pair || in_front(token)) {
             return None;
         }
         after_separator = separator;
@@ -317,20 +323,18 @@ fn bracketed(text: &str) -> Option<usize> {
 /// A level inside brackets: `[ERROR]`, `[core:error]`, `[2026-11-21T10:00:00Z ERROR app]`, `[…: ERROR/MainProcess]`.
 fn inside(group: &str) -> Option<Severity> {
     let inner = group.get(1..group.len().saturating_sub(1))?;
-    inner
-        .split(|c: char| c.is_whitespace() || c == ':' || c == '|' || c == ',')
-        .filter_map(|part| {
-            let part = part.split('/').next()?;
-            let is_whole = part.len() == inner.trim().len();
-            // In a longer group a word in small letters may be a name; only Apache writes `module:level`.
-            let loud = part.bytes().all(|b| b.is_ascii_uppercase()) || inner.ends_with(&format!(":{part}"));
-            Severity::word(part).filter(|_| is_whole || loud).filter(|_| !matches!(part, "log" | "http"))
-        })
-        .next()
+    inner.split(|c: char| c.is_whitespace() || c == ':' || c == '|' || c == ',').find_map(|part| {
+        let part = part.split('/').next()?;
+        let is_whole = part.len() == inner.trim().len();
+        // In a longer group a word in small letters may be a name; only Apache writes `module:level`.
+        let loud = part.bytes().all(|b| b.is_ascii_uppercase()) || inner.ends_with(&format!(":{part}"));
+        Severity::word(part).filter(|_| is_whole || loud).filter(|_| !matches!(part, "log" | "http"))
+    })
 }
 
 /// A level as a word of its own, and where it ends in the token.
-fn bare(token: &str, first: bool) -> Option<(Severity, usize)> {
+fn bare(token: &str, index: usize) -> Option<(Severity, usize)> {
+    let first = index == 0;
     let loud = |text: &str| text.bytes().all(|b| b.is_ascii_uppercase());
     // `E, [2026-…` of Ruby's logger.
     if first && token.len() == 2 && token.ends_with(',') {
@@ -348,19 +352,25 @@ fn bare(token: &str, first: bool) -> Option<(Severity, usize)> {
     let follows = token.get(word_end..)?.chars().next();
     // `production.ERROR:` of Monolog.
     let last = word.rsplit('.').next()?;
+    // `Error: …` and `panic: …` are how runtimes begin what nobody caught; see `opening`.
+    if first && follows == Some(':') && matches!(word, "Error" | "panic") {
+        return None;
+    }
     if let Some(severity) = Severity::word(last) {
         let named = last.len() < word.len();
         let is_level = match follows {
-            None => loud(last) && !named,
-            Some(':') => loud(last) || (first && !named) || !named,
+            Some(':') => loud(last) || !named,
             // `ERRO[0003]` of logrus.
-            Some('[' | '|' | ',' | ']') => loud(last) && !named,
+            None | Some('[' | '|' | ',' | ']') => loud(last) && !named,
             Some(_) => false,
         };
-        // `LOG:` is a level of PostgreSQL; `log` is a word, and so is `HTTP`.
-        let is_word = last.eq_ignore_ascii_case("http")
-            || (last.eq_ignore_ascii_case("log") && !(loud(last) && follows == Some(':')));
-        if is_level && !(is_word && !(last == "http" && follows == Some(':'))) {
+        // `LOG:` is a level of PostgreSQL, `LOG` of Nest, `http:` of Winston; elsewhere these are words.
+        let is_word = match last {
+            "LOG" => follows != Some(':') && first,
+            "http" => !(first && follows == Some(':')),
+            _ => last.eq_ignore_ascii_case("log") || last.eq_ignore_ascii_case("http"),
+        };
+        if is_level && !is_word {
             return Some((severity, word_end));
         }
     }

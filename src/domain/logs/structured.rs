@@ -136,8 +136,8 @@ fn error(value: &Value) -> (Option<String>, Option<String>) {
 }
 
 fn level(object: &Object) -> Severity {
-    let words = LEVELS.iter().filter_map(|key| object.get(*key)?.as_str());
-    if let Some(found) = words.filter_map(word).next() {
+    let mut words = LEVELS.iter().filter_map(|key| object.get(*key)?.as_str());
+    if let Some(found) = words.find_map(word) {
         return found;
     }
     if let Some(nested) = object.get("log").and_then(|log| log.get("level")).and_then(Value::as_str).and_then(word) {
@@ -174,16 +174,12 @@ fn word(text: &str) -> Option<Severity> {
 /// Numbers of syslog (0 to 7), of Pino and Bunyan (10 to 60), of Monolog (100 to 600), of Logback (5,000 to 40,000).
 fn by_number(level: u64) -> Severity {
     match level {
-        0..=2 => Severity::Fatal,
-        3 => Severity::Error,
-        4 => Severity::Warn,
-        5 | 6 => Severity::Info,
+        0..=2 | 60..=99 | 500..=600 => Severity::Fatal,
+        3 | 50..=59 | 400..=499 | 40_000..=49_999 => Severity::Error,
+        4 | 40..=49 | 300..=399 | 30_000..=39_999 => Severity::Warn,
+        5 | 6 | 30..=39 | 200..=299 | 20_000..=29_999 => Severity::Info,
         7 | 20..=29 | 100..=199 | 10_000..=19_999 => Severity::Debug,
         8..=19 | 5_000..=9_999 => Severity::Trace,
-        30..=39 | 200..=299 | 20_000..=29_999 => Severity::Info,
-        40..=49 | 300..=399 | 30_000..=39_999 => Severity::Warn,
-        50..=59 | 400..=499 | 40_000..=49_999 => Severity::Error,
-        60..=99 | 500..=600 => Severity::Fatal,
         _ => Severity::Unknown,
     }
 }

@@ -26,13 +26,14 @@ pub const SERVER_ERROR: Row = Row {
     class: FailureClass::Other,
     suggested_fix: "look at the errors logged at the same time; the status alone does not say why",
     any: &[
-        r"\b(?:status(?:[ _-]?code)?|http(?:/[12](?:\.[01])?)?|code|response|returned|responded with|got|answered|error)\b[ :=]{1,3}(?:code |status |http )?5\d\d\b(?:[^.\w%]|\.(?:\D|$)|$)",
+        r"\b(?:status(?:[ _-]?code)?|http(?:/[12](?:\.[01])?)?|code|response|returned|responded(?: with)?|got|answered|error)\b[ :=]{1,3}(?:code |status |http )?5\d\d\b(?:[^.\w%]|\.(?:\D|$)|$)",
         r"\b50[0-4] (?:internal server error|not implemented|bad gateway|service unavailable|gateway time-?out)",
         r"\b5\d\d server error\b",
         r"(?:^|: )internal server error(?:$|:)|\bhttperror 5\d\d\b",
         r"\bupstream (?:prematurely closed|connect error or disconnect)|\bno live upstreams\b|\bupstream request failed\b",
     ],
-    unless: &[],
+    // Django writes this in front of a trace, which says more.
+    unless: &[r"^internal server error: /\S*: \w"],
 };
 
 /// An answer of 404, noted by the server itself.
@@ -56,7 +57,7 @@ pub const RATE_LIMIT: Row = Row {
     any: &[
         r"\btoo many requests\b|\b(?:status(?:[ _-]?code)?|http(?:/[12](?:\.[01])?)?|code|response|returned|responded with|got|error)\b[ :=]{1,3}429\b",
         r"\brate[ -]?limit(?:ed|er)?(?: was| has been| is)? (?:exceeded|reached|hit)\b|\brate[ -]?limit(?:ed|ing) (?:by|request|exceeded)\b|\bRateLimit(?:Error|Exceeded)",
-        r"\bexceeded (?:your |the )?(?:current )?(?:rate|quota|api rate)\b|\bquota (?:has been )?exceeded\b|\bThrottling(?:Exception|Error)\b|\brequest(?: was| rate is)? (?:throttled|too large)\b|\brequest limit exceeded\b|\bis being rate limited\b",
+        r"\bexceeded (?:your |the )?(?:current )?(?:rate|quota|api rate)\b|\bquota (?:has been )?exceeded\b|\bThrottling(?:Exception|Error)\b|\brequest(?: was| rate is)? (?:throttled|too large)\b|\brequest limit exceeded\b|\bis being rate limited\b|\blimiting requests, excess\b",
     ],
     unless: &[r"\bdisk quota\b"],
 };
@@ -67,7 +68,7 @@ pub const UNCAUGHT: Row = Row {
     class: FailureClass::Crash,
     suggested_fix: "fix what the trace names; it ended the process or a thread of it",
     any: &[
-        r"^panic: |^fatal error: |\bpanicked at\b|^unhandled exception|\buncaught (?:exception|error)\b|\bunhandled(?: promise)? rejection\b|\bUnhandledPromiseRejection|\bphp fatal error\b",
+        r"^panic: |^fatal error: |\bpanicked at\b|^unhandled exception|\buncaught (?:exception|error)\b|\bunhandled(?: promise)? rejection\b|\bUnhandledPromiseRejection|\bphp (?:fatal|parse) error\b",
         r"\bsegmentation fault\b|\bSIGSEGV\b|\bSIGABRT\b|\bcore dumped\b|\bStackOverflowError\b|\bmaximum call stack size exceeded\b|\bstack overflow\b|\bexited on signal \d+",
         r"\bpanic serving\b|\brecovered from panic\b|\bpanic recovered\b",
     ],
@@ -100,7 +101,7 @@ pub const ROWS: &[Row] = &[
         class: FailureClass::MemoryLeak,
         suggested_fix: "find what is never released; listeners and buffers are the usual ones",
         any: &[
-            r"\bmemory leak detected\b|\bLEAK: .{0,40}release\(\) was not called\b|\bprobably forgot to (?:remove|stop) (?:it|them)\b|\bhas started .{0,120}but has failed to stop it\b.{0,80}memory leak",
+            r"\bmemory leak detected\b|\bLEAK: .{0,40}release\(\) was not called\b|\bprobably forgot to (?:remove|stop) (?:it|them)\b|\bhave started .{0,120}but has failed to stop it\b",
         ],
         unless: &[],
     },
@@ -210,9 +211,9 @@ pub const ROWS: &[Row] = &[
         class: FailureClass::ConfigError,
         suggested_fix: "set what it names; compare env, ConfigMaps and Secrets of both revisions",
         any: &[
-            r#"\b(?:missing|required|mandatory|undefined|unset) (?:required )?(?:env(?:ironment)?(?: variables?)?|config(?:uration)?(?: key| value| option| property| file| parameter)?|settings?|secret(?: key)?|api key|propert(?:y|ies))\b"#,
-            r#"\benv(?:ironment)? (?:variable|var)s? (?:\S+ )?(?:(?:is|are|was|were) )?(?:not (?:set|found|defined|present)|missing|required|unset|must be set)\b|\benvironment variable not found\b|\bNotPresent\b|\bmust (?:be|provide) (?:set|configured)\b.{0,40}\benv|\b[A-Z][A-Z0-9]*_[A-Z0-9_]+\\?["'`]? (?:environment variable )?(?:(?:is|was) )?(?:not (?:set|defined|configured)|required|missing|must be set|must not be empty)\b"#,
-            r#"\bKeyError: \\?'[A-Z][A-Z0-9_]+|\bkey not found: \\?"[A-Z][A-Z0-9_]+|\bcould not resolve placeholder\b|\bImproperlyConfigured\b|\bNo application encryption key\b|\bmissing `?secret_key_base\b|\bfailed to bind properties\b|\bno (?:config(?:uration)? file|such config)\b|\bfailed to (?:load|read|parse|open) (?:the )?(?:config|configuration|settings)\b|\b(?:invalid|bad) config(?:uration)?(?: value| file)?\b|\bconfig(?:uration)? (?:file )?(?:\S+ )?(?:not found|does not exist|is invalid|error|could not be (?:read|loaded))\b|\bUndefined (?:array key|index):? \\?"[A-Z][A-Z0-9_]+|\bconnection string .{0,40}(?:not (?:found|been initialized)|missing)|\bvalue cannot be null\..{0,12}parameter \\?'connectionString|\b(?:options|settings) validation failed\b|\bOptionsValidationException\b|\bvalidation errors? for (?:\w+)?settings\b|\bNo DataSource set\b|\bFailed to configure a DataSource\b|\bunknown (?:command line )?flag\b|\bflag provided but not defined\b|\bmissing required (?:argument|flag|option|field)\b|\bfield required\b"#,
+            r"\b(?:missing|required|mandatory|undefined|unset) (?:required )?(?:env(?:ironment)?(?: variables?)?|config(?:uration)?(?: key| value| option| property| file| parameter)?|settings?|secret(?: key)?|api key|propert(?:y|ies))\b",
+            r#"\benv(?:ironment)? (?:variable|var)s? (?:\S+ )?(?:(?:is|are|was|were) )?(?:not (?:set|found|defined|present)|missing|required|unset|must be set)\b|\benvironment variable not found\b|\bNotPresent\b|\bmust (?:be|provide) (?:set|configured)\b.{0,40}\benv|\b(?-i:[A-Z][A-Z0-9]*_[A-Z0-9_]+)\\?["'`]? (?:environment variable )?(?:(?:is|was) )?(?:not (?:set|defined|configured)|required|missing|must be set|must not be empty)\b"#,
+            r#"\bKeyError: \\?'(?-i:[A-Z][A-Z0-9]*_[A-Z0-9_]+)|\bkey not found: \\?"(?-i:[A-Z][A-Z0-9]*_[A-Z0-9_]+)|\bcould not resolve placeholder\b|\bImproperlyConfigured\b|\bNo application encryption key\b|\bmissing `?secret_key_base\b|\bfailed to bind properties\b|\bno (?:config(?:uration)? file|such config)\b|\bfailed to (?:load|read|parse|open) (?:the )?(?:config|configuration|settings)\b|\b(?:invalid|bad) config(?:uration)?(?: value| file)?\b|\bconfig(?:uration)? (?:file )?(?:\S+ )?(?:not found|does not exist|is invalid|error|could not be (?:read|loaded))\b|\bUndefined (?:array key|index):? \\?"(?-i:[A-Z][A-Z0-9]*_[A-Z0-9_]+)|\bconnection string .{0,40}(?:not (?:found|been initialized)|missing)|\bvalue cannot be null\..{0,12}parameter \\?'connectionString|\b(?:options|settings) validation failed\b|\bOptionsValidationException\b|\bvalidation errors? for (?:\w+)?settings\b|\bNo DataSource set\b|\bFailed to configure a DataSource\b|\bunknown (?:command line )?flag\b|\bflag provided but not defined\b|\bmissing required (?:argument|flag|option|field)\b|\bfield required\b"#,
         ],
         unless: &[],
     },
