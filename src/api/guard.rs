@@ -7,7 +7,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::logs::Logs;
 use super::pods::Pods;
+use super::probes::ProbeSpec;
 use super::status::DeploymentGuardStatus;
 
 /// Guards one workload: watches its rollouts, compares the new revision with the old one, and undoes the bad ones.
@@ -75,6 +77,16 @@ pub struct DeploymentGuardSpec {
     /// Which states of pods prove a release bad without any metric.
     #[serde(default)]
     pub pods: Pods,
+
+    /// How the logs of both revisions are read and compared. What is found explains; it never causes a rollback.
+    #[serde(default)]
+    pub logs: Logs,
+
+    /// Questions put to the pods of both revisions, at most 8. What is found explains; it never causes a rollback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub probes: Vec<ProbeSpec>,
 
     /// How a bad rollout is undone, and how often.
     #[serde(default)]

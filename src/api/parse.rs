@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::class::GuardClassSpec;
 use super::guard::{self, DeploymentGuardSpec, SignalSpec};
-use super::pods;
+use super::{logs, pods, probes};
 use crate::domain::judge::{Baseline, OnNoData};
 use crate::domain::policy::{Analysis, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, Scorer, Target};
 use crate::domain::signal::{Demands, Preset, Selector, Signal, SignalName, Source};
@@ -78,6 +78,8 @@ pub fn policy(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Poli
         analysis,
         signals,
         pods: pods::policy(&spec.pods)?,
+        logs: logs::parse(&spec.logs)?,
+        probes: probes::probes(&spec.probes)?,
         rollback: rollback(&spec.rollback)?,
     })
 }

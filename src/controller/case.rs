@@ -14,6 +14,7 @@ use kube::{Resource, ResourceExt};
 use super::context::Context;
 use super::error::Error;
 use super::facts::Answers;
+use super::findings::Basis;
 use super::memory::{Control, GuardKey, Past, Remembered};
 use super::progress;
 use crate::api::condition::{self, Observed, Truth, Type};
@@ -222,6 +223,17 @@ impl<'a> Case<'a> {
         &mut self.remembered.controls
     }
 
+    /// What the last decision was made from.
+    #[must_use]
+    pub const fn basis(&self) -> Option<&Basis> {
+        self.remembered.basis.as_ref()
+    }
+
+    /// Keeps what a decision was made from.
+    pub fn keep_basis(&mut self, basis: Basis) {
+        self.remembered.basis = Some(basis);
+    }
+
     /// What events told of pods so far.
     pub const fn answers(&mut self) -> &mut Answers {
         &mut self.remembered.answers
@@ -260,7 +272,7 @@ impl<'a> Case<'a> {
     }
 
     /// Parses the guard under its class, or says in status why that cannot be done.
-    pub fn parse(&mut self) -> Option<(Arc<GuardClass>, Policy)> {
+    pub fn parse(&mut self) -> Option<(Arc<GuardClass>, Arc<Policy>)> {
         let class = match self.ctx.class_of(self.guard) {
             Ok(class) => class,
             Err(error) => {
@@ -268,7 +280,7 @@ impl<'a> Case<'a> {
                 return None;
             }
         };
-        match parse::policy(&self.guard.spec, &class.spec) {
+        match self.parsed(&class) {
             Ok(_) if self.guard.spec.suspend && self.progress.undo.is_none() => {
                 self.draft.next_evaluation = None;
                 self.observe_condition(Type::Ready, true, Reason::Suspended, "spec.suspend is set");
@@ -288,6 +300,18 @@ impl<'a> Case<'a> {
                 None
             }
         }
+    }
+
+    /// The policy, parsed once for each version of guard and class: the user's patterns take a while to compile.
+    fn parsed(&mut self, class: &GuardClass) -> Result<Arc<Policy>, parse::InvalidSpec> {
+        if let Some((of, policy)) = &self.remembered.policy
+            && self.remembered.seen.as_ref() == Some(of)
+        {
+            return Ok(policy.clone());
+        }
+        let policy = Arc::new(parse::policy(&self.guard.spec, &class.spec)?);
+        self.remembered.policy = self.remembered.seen.clone().map(|seen| (seen, policy.clone()));
+        Ok(policy)
     }
 
     /// Reads the workload and its pods, or says in status why they cannot be guarded.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::reflector::Store;
 
+use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
 use super::sources::Sources;
 use crate::act::Act;
@@ -56,6 +57,8 @@ pub struct Context {
     pub events: Events,
     /// Writes training samples.
     pub samples: Samples,
+    /// Looks at logs and probes.
+    pub inspections: Arc<Inspections>,
     /// Writes recordings of analysed rollouts.
     pub recordings: Recordings,
     /// Blacks out what must not be stored.

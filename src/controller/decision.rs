@@ -10,7 +10,9 @@ use serde_json::json;
 use super::case::Case;
 use super::restore;
 use crate::api::DeploymentGuard;
-use crate::api::status::{ContributionStatus, DecisionMetrics, DecisionRecord, Durations, PastDecision, time_ms};
+use crate::api::status::{
+    ContributionStatus, DecisionMetrics, DecisionRecord, Durations, PastDecision, parse_time, time_ms,
+};
 use crate::domain::assess::Assessment;
 use crate::domain::chain::Decision;
 use crate::domain::guardrail::Clamp;
@@ -25,6 +27,8 @@ const HISTORY: usize = 10;
 const RETAIN: usize = 20;
 /// Longest reasoning.
 const REASONING: usize = 2048;
+/// How long a sample waits for logs that are being read.
+const LOGS: std::time::Duration = std::time::Duration::from_secs(3);
 /// What a sample's policy was; changes with the rules.
 const fn policy_version(decider: Option<Decider>) -> &'static str {
     match decider {
@@ -105,6 +109,13 @@ pub fn file(case: &mut Case<'_>, record: DecisionRecord) {
 pub async fn keep_sample(case: &mut Case<'_>) {
     let Some(record) = case.draft.last_decision.as_ref().filter(|record| record.sample_ref.is_none()) else { return };
     if !case.ctx.leadership.holds() {
+        return;
+    }
+    let decided = parse_time(&record.time).unwrap_or(case.now);
+    let patient = decided.checked_add(LOGS).is_ok_and(|until| case.now < until);
+    if patient && case.ctx.inspections.is_under_way(&case.key, &record.from_revision) {
+        // The logs that say why are being read at this moment.
+        case.wake_in(LOGS);
         return;
     }
     let (id, sample) = (record.id.clone(), sample(case, record));

@@ -14,12 +14,11 @@ use serde_json::json;
 
 use super::case::Case;
 use super::context::Context;
+use super::judge;
 use super::memory::GuardKey;
-use super::{findings, judge};
 use crate::api::condition::{Truth, Type};
 use crate::api::status::time;
 use crate::domain::facts::{self, Around, FactInput, HardFact, Report, Told, registry};
-use crate::domain::finding::Source;
 use crate::domain::plan::{self, Current};
 use crate::domain::pod::{ContainerFact, Exit, Family};
 use crate::domain::policy::Policy;
@@ -95,7 +94,6 @@ pub async fn look(
 
 /// Puts what was found into status, and a hold into the conditions; facts are said with their decision.
 pub fn say(case: &mut Case<'_>, report: &Report) {
-    findings::show(case, Source::Pods, &report.findings);
     if let Some(next) = report.next {
         case.wake_at(next);
     }

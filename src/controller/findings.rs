@@ -1,46 +1,170 @@
-//! Findings in status, bounded: what is new against the old revision first.
+//! Findings in status and in decisions: what is new against the old revision first.
 //!
-//! Role: from findings of the domain to status, by source, so that each source replaces only its own. Inputs: a case and
-//! findings. Outputs: `status.findings`. Must never import: `cli`, `console`.
+//! Role: joins what pods, logs and probes gave, shows it bounded, names the kind of failure, and completes a decision that
+//! was made before the logs were read. Inputs: a case, findings. Outputs: status, events. Must never import: `cli`,
+//! `console`.
 
 use super::case::Case;
+use super::inspect::Order;
 use crate::api::status::FindingStatus;
+use crate::domain::assess::{SignalVerdict, SignalView};
+use crate::domain::facts::{FactKind, HardFact};
+use crate::domain::failure::{self, Clues, FactClue, FactWord, SignalClue};
 use crate::domain::finding::{Finding, Novelty, Source};
+use crate::domain::outcome::Verdict;
+use crate::domain::plan::{self, Current};
+use crate::domain::policy::Policy;
+use crate::domain::rollout::PodFact;
+use crate::domain::signal::Term;
+use crate::record::events::EventReason;
 
 /// Findings that status shows.
 const MOST: usize = 16;
 /// Findings that a decision keeps.
 const MOST_OF_DECISION: usize = 8;
 
-/// Where a source's findings begin in `source`.
-const fn family(source: &Source) -> &'static str {
-    match source {
-        Source::Pods => "pods",
-        Source::Logs { .. } => "logs/",
-        Source::Probe { .. } => "probe/",
+/// What a decision was made from, kept until its logs were read too.
+#[derive(Debug, Clone)]
+pub struct Basis {
+    /// The decision.
+    decision: String,
+    fact: Option<HardFact>,
+    pods: Vec<Finding>,
+    signals: Vec<SignalView>,
+}
+
+/// Has logs and probes looked at in the background, and shows what is known.
+pub fn look(case: &mut Case<'_>, policy: &Policy, current: &Current, pods: &[PodFact], of_pods: &[Finding]) {
+    let sided = pods.iter().filter_map(|pod| Some((plan::side(current, pod)?, pod.clone())));
+    let order = Order {
+        revision: current.revision.to_string(),
+        started: current.started,
+        now: case.now,
+        pods: sided.collect(),
+        logs: policy.logs.clone(),
+        probes: policy.probes.clone(),
+    };
+    if let Some(again) = case.ctx.inspections.order(&case.key, order) {
+        case.wake_at(again);
+    }
+    let known = std::mem::take(&mut case.draft.findings);
+    let all = match inspected(case, current.revision.as_str()) {
+        Some(found) => {
+            announce(case, &known, &found);
+            sorted(of_pods.iter().chain(&found).map(status).collect())
+        }
+        // After a restart nothing was read yet: what was known of logs and probes stays.
+        None => {
+            let kept = known.into_iter().filter(|finding| finding.source != "pods");
+            sorted(of_pods.iter().map(status).chain(kept).collect())
+        }
+    };
+    case.draft.findings = all.into_iter().take(MOST).collect();
+}
+
+fn inspected(case: &Case<'_>, revision: &str) -> Option<Vec<Finding>> {
+    let found = case.ctx.inspections.found(&case.key).filter(|found| found.revision == revision)?;
+    Some(found.logs.into_iter().chain(found.probes).collect())
+}
+
+/// Tells people once a rollout that logs, or a probe, show something new.
+fn announce(case: &mut Case<'_>, known: &[FindingStatus], found: &[Finding]) {
+    let families: [(&str, EventReason, fn(&Source) -> bool); 2] = [
+        ("logs/", EventReason::LogErrorsDetected, |source| matches!(source, Source::Logs { .. })),
+        ("probe/", EventReason::ProbeFailed, |source| matches!(source, Source::Probe { .. })),
+    ];
+    for (prefix, event, belongs) in families {
+        let is_new = |finding: &FindingStatus| finding.novelty == Novelty::New.as_str();
+        let told = known.iter().any(|finding| finding.source.starts_with(prefix) && is_new(finding));
+        let first = found.iter().find(|finding| finding.novelty == Novelty::New && belongs(&finding.source));
+        if let (false, Some(first)) = (told, first) {
+            let times = if first.new == 1 { "once".to_owned() } else { format!("{} times", first.new) };
+            let text = format!("new in this revision: {} ({}, {times}): {}", first.issue, first.source, first.context);
+            case.note(event, text);
+        }
     }
 }
 
-/// Shows the findings of one kind of source in the place of its last ones.
-pub fn show(case: &mut Case<'_>, source: Source, found: &[Finding]) {
-    let family = family(&source);
-    let mut all: Vec<FindingStatus> =
-        case.draft.findings.iter().filter(|known| !known.source.starts_with(family)).cloned().collect();
-    all.extend(found.iter().map(status));
-    all.sort_by_key(rank);
-    all.truncate(MOST);
-    case.draft.findings = all;
+/// Puts findings and the kind of failure into the last decision, as far as they are known.
+pub fn explain(case: &mut Case<'_>, fact: Option<&HardFact>, of_pods: &[Finding], signals: &[SignalView]) {
+    let Some(record) = &case.draft.last_decision else { return };
+    case.keep_basis(Basis {
+        decision: record.id.clone(),
+        fact: fact.cloned(),
+        pods: of_pods.to_vec(),
+        signals: signals.to_vec(),
+    });
+    complete(case);
 }
 
-/// The findings that a decision about the current revision keeps.
+/// Completes the last decision with what was found since. Level-triggered: an act never waits for it.
+pub fn complete(case: &mut Case<'_>) {
+    let Some(record) = &case.draft.last_decision else { return };
+    let Some(basis) = case.basis().filter(|basis| basis.decision == record.id).cloned() else { return };
+    let inspected = inspected(case, &record.from_revision).unwrap_or_default();
+    let all: Vec<Finding> = basis.pods.iter().cloned().chain(inspected).collect();
+    let is_rollback = record.decision == Verdict::Rollback.as_str();
+    let signals: Vec<SignalClue<'_>> = basis.signals.iter().map(clue).collect();
+    let fact = basis.fact.as_ref().map(|fact| FactClue {
+        word: word(fact.kind),
+        sentence: &fact.sentence,
+        exit_code: fact.sample.exit_code,
+        message: &fact.sample.message,
+    });
+    let classified = is_rollback.then(|| failure::classify(&Clues { fact, findings: &all, signals: &signals }));
+    let findings = sorted(all.iter().map(status).collect()).into_iter().take(MOST_OF_DECISION).collect();
+    if let Some(record) = &mut case.draft.last_decision {
+        record.findings = findings;
+        if let Some(classified) = classified {
+            record.failure_class = Some(classified.class.to_string());
+            record.failure_evidence = classified.because.into_iter().take(failure::MOST_EVIDENCE).collect();
+        }
+    }
+}
+
+/// The most telling line of the logs, to be said with a verdict.
 #[must_use]
-pub fn of_decision(case: &Case<'_>) -> Vec<FindingStatus> {
-    case.draft.findings.iter().take(MOST_OF_DECISION).cloned().collect()
+pub fn line(case: &Case<'_>) -> Option<String> {
+    let telling =
+        |finding: &&FindingStatus| finding.source.starts_with("logs/") && finding.novelty != Novelty::Known.as_str();
+    case.draft.findings.iter().find(telling).map(|finding| format!("{}: {}", finding.source, finding.context))
 }
 
-fn rank(finding: &FindingStatus) -> (usize, i64) {
+fn clue(view: &SignalView) -> SignalClue<'_> {
+    let worse = view.verdict == SignalVerdict::Worse;
+    // Memory is judged by its growth.
+    SignalClue {
+        name: &view.name,
+        term: view.term,
+        worse,
+        grows: worse && view.term == Some(Term::Memory),
+        sentence: &view.message,
+    }
+}
+
+const fn word(kind: FactKind) -> FactWord {
+    match kind {
+        FactKind::ImagePull => FactWord::ImagePull,
+        FactKind::Config => FactWord::ConfigError,
+        FactKind::Start => FactWord::StartError,
+        FactKind::Hook => FactWord::Hook,
+        FactKind::OutOfMemory => FactWord::OomKilled,
+        FactKind::LivenessKills => FactWord::Liveness,
+        FactKind::CrashLoop => FactWord::CrashLoop,
+        FactKind::VolumeMount => FactWord::VolumeMount,
+        FactKind::Progress => FactWord::Progress,
+        FactKind::NeverReady => FactWord::NeverReady,
+    }
+}
+
+fn sorted(mut findings: Vec<FindingStatus>) -> Vec<FindingStatus> {
     let order = [Novelty::New, Novelty::More, Novelty::Unknown, Novelty::Known];
-    (order.iter().position(|novelty| novelty.as_str() == finding.novelty).unwrap_or(order.len()), -finding.new)
+    let rank = |finding: &FindingStatus| {
+        order.iter().position(|novelty| novelty.as_str() == finding.novelty).unwrap_or(order.len())
+    };
+    // Within a rank pods come first, then logs and probes in their own order.
+    findings.sort_by_key(rank);
+    findings
 }
 
 fn status(finding: &Finding) -> FindingStatus {

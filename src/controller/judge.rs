@@ -13,7 +13,8 @@ use super::case::Case;
 use super::error::Error;
 use super::facts::{self, Watched};
 use super::memory::Past;
-use super::{controls, past, progress, verdict};
+use super::verdict::{self, Grounds};
+use super::{controls, findings, past, progress};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{AnalysisStatus, SignalStatus, time};
@@ -64,8 +65,9 @@ pub async fn step(
         case.note(EventReason::AnalysisStarted, message);
     }
     let report = facts::look(case, policy, &current, workload, pods).await;
+    findings::look(case, policy, &current, pods, &report.findings);
     if report.fact.is_some() {
-        return proven(case, policy, current, workload, pods, report).await;
+        return proven(case, policy, current, workload, pods, &report).await;
     }
     facts::say(case, &report);
     if case.due == Due::Facts && case.progress.next.is_some_and(|next| next > case.now) {
@@ -84,8 +86,9 @@ pub async fn step(
     // Pods proved it while metrics were being read.
     case.now = ctx.now();
     let report = facts::look(case, policy, &current, workload, &later).await;
+    findings::look(case, policy, &current, &later, &report.findings);
     match report.fact {
-        Some(_) => proven(case, policy, current, workload, &later, report).await,
+        Some(_) => proven(case, policy, current, workload, &later, &report).await,
         None => {
             case.wake_in(SOON);
             Ok(())
@@ -100,16 +103,17 @@ async fn proven(
     current: Current,
     workload: &Workload,
     pods: &[PodFact],
-    report: Report,
+    report: &Report,
 ) -> Result<(), Error> {
-    facts::say(case, &report);
+    facts::say(case, report);
     let Some(fact) = &report.fact else { return Ok(()) };
     let decided = chain::on_fact(fact);
     let state = state(case, policy, &current);
     let judged = Assessment::of_fact(decided.reason, &decided.message, case.evaluated(), state);
     case.draft.health_score = Some(0);
     case.proof = Some(facts::proof(fact, &current, pods));
-    verdict::conclude(case, policy, current, workload, pods, &judged, &decided).await
+    let grounds = Grounds { judged: &judged, decided: &decided, report };
+    verdict::conclude(case, policy, current, workload, pods, &grounds).await
 }
 
 /// A rollout as one look sees it.
@@ -196,7 +200,8 @@ async fn decide(
         }
         Step::Decide(decided) => {
             let judged = if assessment.score.is_some() { assessment } else { scored.unwrap_or(assessment) };
-            verdict::conclude(case, policy, current.clone(), workload, pods, &judged, &decided).await
+            let grounds = Grounds { judged: &judged, decided: &decided, report: rollout.report };
+            verdict::conclude(case, policy, current.clone(), workload, pods, &grounds).await
         }
     }
 }

@@ -11,12 +11,14 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::facts::Answers;
+use super::findings::Basis;
 
 use crate::api::status::DeploymentGuardStatus;
 use crate::domain::assess::Assessment;
 use crate::domain::evidence::PodLife;
 use crate::domain::judge::History;
 use crate::domain::plan::{Changes, Stage};
+use crate::domain::policy::Policy;
 use crate::domain::rollout::Workload;
 use crate::observe::pods::WorkloadKey;
 use crate::telemetry::metrics::Metrics;
@@ -61,6 +63,10 @@ pub struct Remembered {
     pub gone: Vec<PodLife>,
     /// What events told of pods.
     pub answers: Answers,
+    /// What the last decision was made from.
+    pub basis: Option<Basis>,
+    /// The parsed guard, and of which version of guard and class.
+    pub policy: Option<((i64, String), Arc<Policy>)>,
 }
 
 /// A workload whose trouble means a shared incident.
@@ -88,6 +94,7 @@ struct Entry {
     remembered: Remembered,
     workload_changed: bool,
     pods_changed: bool,
+    findings_changed: bool,
     /// Rings whenever a pod or something around it changed.
     bell: Arc<Notify>,
 }
@@ -141,6 +148,7 @@ impl Memory {
             guard: false,
             workload: std::mem::take(&mut entry.workload_changed),
             pods: std::mem::take(&mut entry.pods_changed),
+            findings: std::mem::take(&mut entry.findings_changed),
         };
         Some((entry.remembered.clone(), changes))
     }
@@ -156,6 +164,7 @@ impl Memory {
         if let Some(entry) = self.locked().guards.get_mut(key) {
             entry.workload_changed |= changes.workload;
             entry.pods_changed |= changes.pods;
+            entry.findings_changed |= changes.findings;
         }
     }
 
@@ -218,6 +227,13 @@ impl Memory {
     #[must_use]
     pub fn workload_changed(&self, target: &WorkloadKey) -> Vec<GuardKey> {
         self.mark(target, |entry| entry.workload_changed = true)
+    }
+
+    /// Logs or probes of a guard's rollout showed something new.
+    pub fn found(&self, key: &GuardKey) {
+        if let Some(entry) = self.locked().guards.get_mut(key) {
+            entry.findings_changed = true;
+        }
     }
 
     /// Something around every workload changed: says who is judging and must look.

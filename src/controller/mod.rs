@@ -11,6 +11,7 @@ pub mod decision;
 pub mod error;
 pub mod facts;
 pub mod findings;
+pub mod inspect;
 pub mod judge;
 pub mod memory;
 pub mod past;

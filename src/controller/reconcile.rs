@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use super::case::{Case, Opened};
 use super::context::Context;
 use super::error::Error;
-use super::{decision, judge, restore};
+use super::{decision, findings, judge, restore};
 use crate::api::DeploymentGuard;
 use crate::domain::plan::{self, Situation};
 
@@ -31,6 +31,7 @@ pub async fn reconcile(guard: Arc<DeploymentGuard>, ctx: Arc<Context>) -> Result
     // record: whatever was seen so far, also when a later step failed.
     let action = match result {
         Ok(()) => {
+            findings::complete(&mut case);
             decision::keep_sample(&mut case).await;
             Box::pin(case.close()).await
         }

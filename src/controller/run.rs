@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::case::guard_key;
 use super::context::{Context, Failures};
 use super::error::Error;
+use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
 use super::sources::Sources;
 use super::{class, reconcile};
@@ -84,6 +85,9 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let (class_reader, class_writer) = reflector::store::<GuardClass>();
     let ctx = Arc::new(context(&client, settings, class_reader));
     let (wake, woken) = mpsc::unbounded_channel::<GuardKey>();
+    let (rung, found) = mpsc::unbounded_channel::<GuardKey>();
+    ctx.inspections.ring(rung);
+    let findings = pass_on(found, ctx.clone(), wake.clone());
     let pods = pods(client.clone(), ctx.clone(), wake.clone());
     let workloads = every_kind(client.clone(), ctx.clone(), wake.clone());
     let nodes = nodes(client.clone(), ctx.clone(), wake.clone());
@@ -94,6 +98,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let ended = tokio::select! {
         () = pods => Ended::Unexpectedly("the watch on pods"),
         () = workloads => Ended::Unexpectedly("the watch on workloads"),
+        () = findings => Ended::Unexpectedly("the inspections"),
         () = nodes => Ended::Unexpectedly("the watch on nodes"),
         () = classes => Ended::Unexpectedly("the watch on classes"),
         () = class_status => if stop.is_cancelled() { Ended::Stopped } else { Ended::Unexpectedly("the loop over classes") },
@@ -124,6 +129,7 @@ fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardC
         memory: Memory::default(),
         act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         events: Events::new(client.clone(), settings.instance, CALL_TIMEOUT),
+        inspections: Arc::new(Inspections::new(client.clone(), redactor.clone())),
         recordings: Recordings::new(settings.record),
         samples: Samples::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         redactor,
@@ -144,6 +150,18 @@ async fn beat(ctx: &Context) {
             ctx.health.set_waiting("the first lists of pods and workloads");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+}
+
+/// Something new in logs or probes is a reason to look.
+async fn pass_on(
+    mut found: mpsc::UnboundedReceiver<GuardKey>,
+    ctx: Arc<Context>,
+    wake: mpsc::UnboundedSender<GuardKey>,
+) {
+    while let Some(key) = found.recv().await {
+        ctx.memory.found(&key);
+        wake_all(&wake, vec![key]);
     }
 }
 
@@ -290,6 +308,7 @@ fn settled(ctx: &Context, wake: &mpsc::UnboundedSender<GuardKey>, outcome: Outco
         Err(controller::Error::ObjectNotFound(gone)) => {
             let key = GuardKey { namespace: gone.namespace.unwrap_or_default(), name: gone.name };
             // A guard that stood in the shadow of this one may now act.
+            ctx.inspections.forget(&key);
             wake_all(wake, ctx.memory.forget(&key, &ctx.metrics));
         }
         Err(controller::Error::ReconcilerFailed(error, guard)) => {

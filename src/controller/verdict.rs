@@ -5,11 +5,12 @@
 
 use super::case::Case;
 use super::error::Error;
-use super::{decision, progress, restore};
+use super::{decision, findings, progress, restore};
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{KnownGood, time};
 use crate::domain::assess::Assessment;
 use crate::domain::chain::{Decision, Health};
+use crate::domain::facts::Report;
 use crate::domain::guardrail::{self, Clamp, Proposal};
 use crate::domain::outcome::{Reason, Verdict};
 use crate::domain::plan::{Current, PendingUndo, Stage};
@@ -19,6 +20,17 @@ use crate::record::events::EventReason;
 
 /// Revisions that status remembers as good.
 const KNOWN_GOOD: usize = 10;
+
+/// What a decision rests on.
+#[derive(Debug, Clone, Copy)]
+pub struct Grounds<'a> {
+    /// What was measured.
+    pub judged: &'a Assessment,
+    /// What was decided.
+    pub decided: &'a Decision,
+    /// What pods show.
+    pub report: &'a Report,
+}
 
 /// Carries a decision out, as far as the guardrails let it.
 ///
@@ -30,9 +42,9 @@ pub async fn conclude(
     current: Current,
     workload: &Workload,
     pods: &[PodFact],
-    judged: &Assessment,
-    decided: &Decision,
+    grounds: &Grounds<'_>,
 ) -> Result<(), Error> {
+    let Grounds { judged, decided, report } = *grounds;
     let undone = case.progress.undone.clone();
     let proposal = Proposal { policy, workload, current: &current, pods, undone: &undone, now: case.now };
     let only = judged.only_recommend.clone().map(|(reason, message)| Clamp { rule: "recommend-only", reason, message });
@@ -42,6 +54,7 @@ pub async fn conclude(
     let id = decision::id(&current, case.now);
     let record = decision::record(&id, case.now, &current, judged, decided, clamp.as_ref(), acts);
     decision::file(case, record);
+    findings::explain(case, report.fact.as_ref(), &report.findings, &judged.signals);
     let since = restore::since(current.started, case.now);
     case.ctx.metrics.decided(decided.verdict.as_str(), decided.decider.as_str(), since);
     let Some(to) = current.baseline.clone().filter(|_| acts) else {
@@ -63,7 +76,8 @@ pub async fn conclude(
 fn say_bad(case: &mut Case<'_>, current: &Current, decided: &Decision, what: &str) {
     let message = format!("revision {} is bad, {what}: {}", current.revision, decided.message);
     case.observe_condition(Type::Healthy, false, decided.reason, &message);
-    case.note(EventReason::AnalysisFailed, message);
+    let line = findings::line(case).map(|line| format!("; {line}")).unwrap_or_default();
+    case.note(EventReason::AnalysisFailed, format!("{message}{line}"));
 }
 
 /// The window is over and the certificate stands: the revision is known to be good.

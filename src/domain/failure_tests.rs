@@ -213,7 +213,7 @@ fn findings() -> impl Strategy<Value = Vec<Finding>> {
     let one = (prop::sample::select(C::ALL), 0_usize..4, 0_u64..9, "[a-z]{0,4}").prop_map(
         |(class, novelty, new, context)| {
             let novelty = [N::New, N::More, N::Unknown, N::Known][novelty];
-            Finding { new, context, ..finding(class, novelty) }
+            Finding { context, new, ..finding(class, novelty) }
         },
     );
     prop::collection::vec(one, 0..7)

@@ -1,8 +1,10 @@
 use super::*;
 use crate::domain::facts::PodPolicy;
 use crate::domain::fixture::{self, at};
+use crate::domain::logs::LogPolicy;
 use crate::domain::plan::Stage;
 use crate::domain::policy::{Analysis, Interval, Kind, OnInconclusive, RollbackPolicy, Scorer, Target};
+use crate::domain::probe::ProbePolicy;
 use crate::domain::rollout::RevisionHash;
 
 struct Case {
@@ -30,6 +32,8 @@ fn case() -> Case {
             },
             signals: Vec::new(),
             pods: PodPolicy::default(),
+            logs: LogPolicy::default(),
+            probes: ProbePolicy::default(),
             rollback: RollbackPolicy {
                 max_per_day: 2,
                 cooldown: Duration::from_secs(600),

@@ -144,6 +144,8 @@ pub struct Changes {
     pub workload: bool,
     /// A pod of the workload.
     pub pods: bool,
+    /// What logs and probes show.
+    pub findings: bool,
 }
 
 /// Whether there is anything to do now.
@@ -164,7 +166,7 @@ pub fn due(progress: &Progress, changes: Changes, now: Timestamp) -> Due {
     let active = progress.undo.is_some() || progress.current.as_ref().is_some_and(|c| c.stage.is_judging());
     if progress.current.is_none() || changes.guard || (active && time_has_come) {
         Due::Evaluate
-    } else if changes.workload || (active && changes.pods) {
+    } else if changes.workload || changes.findings || (active && changes.pods) {
         Due::Facts
     } else if time_has_come && progress.next.is_some() {
         Due::Evaluate

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::facts::PodPolicy;
 use super::judge::{Baseline, Kind as SignalKind, Settings, SignalSettings};
+use super::logs::LogPolicy;
+use super::probe::ProbePolicy;
 use super::signal::{Signal, Source, Term};
 
 /// The kinds of workload a guard may name. All are judged; which of them this version can undo, `act` knows.
@@ -180,7 +182,7 @@ pub struct RollbackPolicy {
 }
 
 /// A parsed guard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// The guarded workload.
     pub target: Target,
@@ -194,6 +196,10 @@ pub struct Policy {
     pub signals: Vec<Signal>,
     /// Which states of pods are hard facts.
     pub pods: PodPolicy,
+    /// How logs are read.
+    pub logs: LogPolicy,
+    /// What is asked of pods.
+    pub probes: ProbePolicy,
     /// How to undo.
     pub rollback: RollbackPolicy,
 }

@@ -163,7 +163,7 @@ impl LogSource {
             if taken.len() < length {
                 break Ended::Limit;
             }
-            stream.as_mut().consume(length);
+            stream.consume_unpin(length);
             // Other tasks of this thread get their turn between two chunks.
             tokio::task::yield_now().await;
         };

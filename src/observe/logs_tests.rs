@@ -6,7 +6,8 @@ use http::{Request, Response};
 use kube::client::Body;
 
 use super::*;
-use crate::domain::rollout::RevisionHash;
+use crate::domain::fixture;
+use crate::domain::rollout::{PodFact, PodName};
 
 type Script = fn(&str) -> Response<axum::body::Body>;
 
@@ -160,18 +161,9 @@ async fn a_thousand_pods_are_read_a_few_at_a_time() {
 #[test]
 fn restarted_and_unready_pods_are_read_first() {
     let pod = |name: &str, restarts: u32, ready: bool| PodFact {
-        pod: PodName { namespace: "shop".into(), name: name.into() },
-        uid: name.into(),
-        owner: "set".into(),
-        revision: RevisionHash::from("a"),
-        created: Timestamp::UNIX_EPOCH,
         ready_since: ready.then_some(Timestamp::UNIX_EPOCH),
-        first_ready: None,
-        terminating: false,
-        finished: false,
         restarts,
-        container_starts: Vec::new(),
-        containers: Vec::new(),
+        ..fixture::pod(name, "a")
     };
     let pods = [pod("a", 0, true), pod("b", 0, false), pod("d", 2, true), pod("c", 1, true), pod("e", 0, true)];
     let names: Vec<_> = pick(&pods, 4).iter().map(|pod| pod.pod.name.to_string()).collect();

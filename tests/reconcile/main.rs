@@ -8,6 +8,7 @@
 mod api_server;
 mod deployments;
 mod evidence;
+mod facts;
 mod faults;
 mod patches;
 mod prometheus;

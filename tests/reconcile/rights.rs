@@ -7,6 +7,7 @@ use deployment_guard::leader::{Campaign, LeaseConfig};
 use serde_json::{Value, json};
 
 use super::api_server::Key;
+use super::facts::{crash, put_set};
 use super::rig::{BAD_IMAGE, Rig, because, is};
 
 type Right = (String, String, String);
@@ -44,7 +45,21 @@ async fn a_full_run_uses_every_right_that_is_granted_and_no_other() {
         json!({"apiVersion": "v1", "kind": "Secret", "data": {"token": "c2VjcmV0"}}),
     );
     rig.class("default", json!({"prometheus": {"bearerTokenSecretRef": {"name": "token", "key": "token"}}}));
-    rig.guard("guard", json!({"analysis": {"window": "3s"}}));
+    let through_service = json!({"name": "port", "service": "shop", "tcp": {"port": 80}});
+    rig.api.put(
+        &Key::new("", "services", "shop", "shop"),
+        json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80, "targetPort": 8080}]}}),
+    );
+    rig.guard("guard", json!({"analysis": {"window": "3s"}, "probes": [through_service]}));
+    for (kind, resource) in [("StatefulSet", "statefulsets"), ("DaemonSet", "daemonsets")] {
+        let pod = put_set(&rig, kind, resource);
+        rig.guard(resource, json!({"targetRef": {"apiVersion": "apps/v1", "kind": kind, "name": "db"}}));
+        // A container with a liveness probe that ended: only its events say who ended it.
+        rig.api.change(&pod, |pod| {
+            pod["spec"]["containers"][0]["livenessProbe"] = json!({"tcpSocket": {"port": 80}});
+            crash(pod, 0);
+        });
+    }
     let lease =
         LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
     let (campaign, leadership) = Campaign::new(rig.api.client(), lease);

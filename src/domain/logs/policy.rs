@@ -22,3 +22,10 @@ pub struct LogPolicy {
     /// Bytes of one container that are read at a time.
     pub max_bytes: u64,
 }
+
+impl Default for LogPolicy {
+    /// As the API server fills it in.
+    fn default() -> Self {
+        Self { enabled: true, patterns: Patterns::built_in(), max_pods: PODS, max_bytes: BYTES }
+    }
+}

@@ -160,9 +160,9 @@ impl Prober {
             Question::Http(http) => {
                 let version = http.expect.version.as_ref();
                 let wanted = version.map_or(Wanted::Any, |version| version.wanted(pod.side, pod.image_tag.as_deref()));
-                self.get(http, wanted, address, deadline).await
+                Box::pin(self.get(http, wanted, address, deadline)).await
             }
-            Question::Grpc { service } => self.check(service, address, deadline).await,
+            Question::Grpc { service } => Box::pin(self.check(service, address, deadline)).await,
         };
         let latency = start.elapsed();
         match done {
