@@ -225,7 +225,11 @@ pub fn situation(progress: &Progress, workload: &Workload, pods: &[PodFact], now
             }
             Situation::Judge(with_pods(current.clone(), pods))
         }
-        Some(current) => Situation::Settled(current.clone()),
+        // Its pods may be gone before the next revision's first one is seen.
+        Some(current) => {
+            let start = worst(current.start, StartRecord::of(of(revision, pods)));
+            Situation::Settled(Current { start, ..current.clone() })
+        }
     }
 }
 
@@ -261,7 +265,10 @@ fn first_sight(revision: &RevisionHash, workload: &Workload, pods: &[PodFact], n
             };
             Situation::Begin(with_pods(current, pods))
         }
-        _ => Situation::Adopted(Current::new(revision.clone(), now, Stage::Serving)),
+        _ => {
+            let current = Current::new(revision.clone(), now, Stage::Serving);
+            Situation::Adopted(Current { start: StartRecord::of(of(revision, pods)), ..current })
+        }
     }
 }
 
@@ -282,21 +289,25 @@ fn begin(before: &Current, revision: &RevisionHash, pods: &[PodFact], now: Times
 
 /// What its pods tell: when the first was Ready, and how those of both revisions start.
 fn with_pods(mut current: Current, pods: &[PodFact]) -> Current {
-    let of =
-        |revision: &RevisionHash| -> Vec<&PodFact> { pods.iter().filter(|pod| pod.revision == *revision).collect() };
-    let new = of(&current.revision);
     if current.first_ready.is_none() {
-        current.first_ready = new.iter().filter_map(|pod| pod.first_ready).min();
+        current.first_ready = of(&current.revision, pods).filter_map(|pod| pod.first_ready).min();
     }
-    let worst = |known: Option<StartRecord>, seen: Option<StartRecord>| match (known, seen) {
-        (Some(known), Some(seen)) => Some(known.worst(seen)),
-        (known, seen) => known.or(seen),
-    };
-    current.start = worst(current.start, StartRecord::of(new));
+    current.start = worst(current.start, StartRecord::of(of(&current.revision, pods)));
     if let Some(baseline) = &current.baseline {
-        current.baseline_start = worst(current.baseline_start, StartRecord::of(of(baseline)));
+        current.baseline_start = worst(current.baseline_start, StartRecord::of(of(baseline, pods)));
     }
     current
+}
+
+fn of<'a>(revision: &'a RevisionHash, pods: &'a [PodFact]) -> impl Iterator<Item = &'a PodFact> {
+    pods.iter().filter(move |pod| pod.revision == *revision)
+}
+
+fn worst(known: Option<StartRecord>, seen: Option<StartRecord>) -> Option<StartRecord> {
+    match (known, seen) {
+        (Some(known), Some(seen)) => Some(known.worst(seen)),
+        (known, seen) => known.or(seen),
+    }
 }
 
 /// The side a pod is counted on. Pods of other revisions belong to neither.

@@ -84,6 +84,11 @@ fn lasting(status: &DeploymentGuardStatus) -> DeploymentGuardStatus {
     for condition in &mut lasting.conditions {
         condition.message.clear();
     }
+    // What is found is news; how often the same line was logged again is not.
+    for finding in lasting.findings.iter_mut().filter(|finding| finding.source != "pods") {
+        (finding.new, finding.old) = (0, None);
+        finding.context.clear();
+    }
     lasting
 }
 
