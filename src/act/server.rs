@@ -91,9 +91,11 @@ impl Server {
         let patch: json_patch::Patch =
             serde_json::from_value(operations.clone()).map_err(|error| self.transport(step, &error))?;
         let params = PatchParams { dry_run, field_manager: Some(managers::UNDO.to_owned()), ..PatchParams::default() };
-        let request = Request::new(path(namespace, resource(target.kind)))
+        let mut request = Request::new(path(namespace, resource(target.kind)))
             .patch(&target.name, &params, &Patch::<()>::Json(patch))
             .map_err(|error| self.transport(step, &error))?;
+        let body = std::mem::take(request.body_mut());
+        *request.body_mut() = as_the_server_writes(&body);
         self.send(step, self.client.request_text(request)).await
     }
 
@@ -134,6 +136,27 @@ impl Server {
     }
 }
 
+/// JSON as Go writes it. The server compares the values of `test` byte by byte with its own text, in which these characters
+/// are escaped; `sh -c "a && b"` in a template would otherwise never be undone. They stand in strings only.
+fn as_the_server_writes(json: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((first, tail)) = rest.split_first() {
+        let (written, tail): (&[u8], &[u8]) = match (first, tail) {
+            (b'<', _) => (br"\u003c", tail),
+            (b'>', _) => (br"\u003e", tail),
+            (b'&', _) => (br"\u0026", tail),
+            // U+2028 and U+2029 in UTF-8.
+            (0xe2, [0x80, 0xa8, after @ ..]) => (br"\u2028", after),
+            (0xe2, [0x80, 0xa9, after @ ..]) => (br"\u2029", after),
+            _ => (std::slice::from_ref(first), tail),
+        };
+        text.extend_from_slice(written);
+        rest = tail;
+    }
+    text
+}
+
 /// A refusal as an error, for reads and for codes that say nothing about the object.
 pub(super) fn failed(step: &'static str, refusal: Refusal) -> ActError {
     ActError::Api { step, code: refusal.answer.code, message: refusal.message }
@@ -162,4 +185,27 @@ fn selector(workload: &Value) -> Option<String> {
     let pairs: Option<Vec<String>> =
         labels.iter().map(|(key, value)| value.as_str().map(|value| format!("{key}={value}"))).collect();
     pairs.filter(|pairs| !pairs.is_empty()).map(|pairs| pairs.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_go_escapes_is_escaped_as_go_does() {
+        let json = serde_json::to_vec(&serde_json::json!({"a": "x < y && z > \u{2028}\u{2029}é"})).unwrap();
+        let written = String::from_utf8(as_the_server_writes(&json)).unwrap();
+        assert_eq!(written, r#"{"a":"x \u003c y \u0026\u0026 z \u003e \u2028\u2029é"}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn escaping_changes_no_value(text in "\\PC*[<>&\u{2028}\u{2029}]\\PC*") {
+            let value = serde_json::json!({"test": text});
+            let written = as_the_server_writes(&serde_json::to_vec(&value).unwrap());
+            prop_assert_eq!(serde_json::from_slice::<Value>(&written).unwrap(), value);
+        }
+    }
 }

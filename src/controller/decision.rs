@@ -8,7 +8,7 @@ use kube::Resource;
 use serde_json::json;
 
 use super::case::Case;
-use super::restore;
+use super::{findings, restore};
 use crate::api::DeploymentGuard;
 use crate::api::status::{
     ContributionStatus, DecisionMetrics, DecisionRecord, Durations, PastDecision, parse_time, time_ms,
@@ -170,7 +170,7 @@ fn sample(case: &Case<'_>, record: &DecisionRecord) -> Sample {
         "recording": recording(case),
         "failureClass": record.failure_class,
         "findings": record.findings,
-        "pods": case.proof,
+        "pods": findings::proof(case),
     });
     Sample {
         schema_version: SCHEMA_VERSION,

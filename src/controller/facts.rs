@@ -249,6 +249,10 @@ impl Around for Cluster<'_> {
         self.ctx.nodes.trouble(node)
     }
 
+    fn node_well_since(&self, node: &str) -> Option<Timestamp> {
+        self.ctx.nodes.well_since(node)
+    }
+
     fn fails_on(&self, node: &str, since: Timestamp) -> Option<String> {
         self.first_other(|pod| {
             pod.node.as_deref() == Some(node)

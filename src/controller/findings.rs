@@ -31,6 +31,8 @@ pub struct Basis {
     fact: Option<HardFact>,
     pods: Vec<Finding>,
     signals: Vec<SignalView>,
+    /// The pods that proved it, as they were seen.
+    proof: Option<serde_json::Value>,
 }
 
 /// Has logs and probes looked at in the background, and shows what is known.
@@ -87,13 +89,9 @@ fn announce(case: &mut Case<'_>, known: &[FindingStatus], found: &[Finding]) {
 
 /// Puts findings and the kind of failure into the last decision, as far as they are known.
 pub fn explain(case: &mut Case<'_>, fact: Option<&HardFact>, of_pods: &[Finding], signals: &[SignalView]) {
-    let Some(record) = &case.draft.last_decision else { return };
-    case.keep_basis(Basis {
-        decision: record.id.clone(),
-        fact: fact.cloned(),
-        pods: of_pods.to_vec(),
-        signals: signals.to_vec(),
-    });
+    let Some(decision) = case.draft.last_decision.as_ref().map(|record| record.id.clone()) else { return };
+    let proof = case.proof.take();
+    case.keep_basis(Basis { decision, fact: fact.cloned(), pods: of_pods.to_vec(), signals: signals.to_vec(), proof });
     complete(case);
 }
 
@@ -120,6 +118,13 @@ pub fn complete(case: &mut Case<'_>) {
             record.failure_evidence = classified.because.into_iter().take(failure::MOST_EVIDENCE).collect();
         }
     }
+}
+
+/// The pods that proved the last decision, as they were seen.
+#[must_use]
+pub fn proof(case: &Case<'_>) -> Option<serde_json::Value> {
+    let record = case.draft.last_decision.as_ref()?;
+    case.basis().filter(|basis| basis.decision == record.id)?.proof.clone()
 }
 
 /// The most telling line of the logs, to be said with a verdict.

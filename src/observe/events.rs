@@ -51,13 +51,17 @@ pub async fn told(client: &Client, pod: &PodFact) -> Result<Told, EventsError> {
 
 fn read(events: &[Event]) -> Told {
     let mut told = Told::default();
-    let mut latest = Timestamp::MIN;
+    let (mut latest, mut failed) = (Timestamp::MIN, Timestamp::MIN);
     for event in events {
         let (reason, note) = (event.reason.as_deref().unwrap_or_default(), event.note.as_deref().unwrap_or_default());
         match reason {
             // The kubelet's own sentence; it kills for other causes too.
             "Killing" if note.contains("failed liveness probe") || note.contains("failed startup probe") => {
                 told.probe_kills = told.probe_kills.saturating_add(times(event));
+            }
+            "Unhealthy" if !note.starts_with("Readiness") && seen(event) >= failed => {
+                failed = seen(event);
+                told.probe_failed = Some(note.into());
             }
             "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" if seen(event) >= latest => {
                 latest = seen(event);
@@ -103,7 +107,8 @@ mod tests {
             event("Killing", "Stopping container app", 1, 3),
             event("Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 500", 9, 3),
         ]);
-        assert_eq!(told, Told { probe_kills: 3, not_mounted: None });
+        assert_eq!((told.probe_kills, told.not_mounted), (3, None));
+        assert_eq!(told.probe_failed.as_deref(), Some("Liveness probe failed: HTTP probe failed with statuscode: 500"));
     }
 
     #[test]

@@ -6,16 +6,26 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use k8s_openapi::api::core::v1::Node;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 
 /// Conditions that are bad while True.
 const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
 
-type Troubles = HashMap<Arc<str>, Arc<str>>;
+/// How a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Something is wrong.
+    Trouble(Arc<str>),
+    /// Nothing is, since then.
+    Well(Option<Timestamp>),
+}
 
-/// The nodes in trouble, by name.
+type States = HashMap<Arc<str>, State>;
+
+/// The nodes, by name.
 #[derive(Debug, Default)]
 pub struct NodeIndex {
     inner: RwLock<Inner>,
@@ -23,15 +33,31 @@ pub struct NodeIndex {
 
 #[derive(Debug, Default)]
 struct Inner {
-    troubles: Troubles,
-    arriving: Option<Troubles>,
+    states: States,
+    arriving: Option<States>,
 }
 
 impl NodeIndex {
     /// What is wrong with a node; `None` if nothing is, or nobody knows the node.
     #[must_use]
     pub fn trouble(&self, node: &str) -> Option<Arc<str>> {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner).troubles.get(node).cloned()
+        match self.state(node)? {
+            State::Trouble(trouble) => Some(trouble),
+            State::Well(_) => None,
+        }
+    }
+
+    /// Since when nothing is wrong with a node, as its conditions tell.
+    #[must_use]
+    pub fn well_since(&self, node: &str) -> Option<Timestamp> {
+        match self.state(node)? {
+            State::Trouble(_) => None,
+            State::Well(since) => since,
+        }
+    }
+
+    fn state(&self, node: &str) -> Option<State> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).states.get(node).cloned()
     }
 
     /// Takes one watch event; says whether the trouble of any node changed.
@@ -40,7 +66,7 @@ impl NodeIndex {
         let inner = &mut *guard;
         match event {
             Event::Init => {
-                inner.arriving = Some(Troubles::new());
+                inner.arriving = Some(States::new());
                 false
             }
             Event::InitApply(node) => {
@@ -49,34 +75,45 @@ impl NodeIndex {
             }
             Event::InitDone => {
                 let arrived = inner.arriving.take().unwrap_or_default();
-                std::mem::replace(&mut inner.troubles, arrived) != inner.troubles
+                std::mem::replace(&mut inner.states, arrived) != inner.states
             }
-            Event::Apply(node) => set(&mut inner.troubles, &node),
-            Event::Delete(node) => inner.troubles.remove(node.name_any().as_str()).is_some(),
+            Event::Apply(node) => set(&mut inner.states, &node),
+            Event::Delete(node) => inner.states.remove(node.name_any().as_str()).is_some(),
         }
     }
 }
 
-fn set(troubles: &mut Troubles, node: &Node) -> bool {
+/// Says whether anything changed; a node that appears and is well changes nothing for anybody.
+fn set(states: &mut States, node: &Node) -> bool {
     let name = node.name_any();
-    match trouble(node) {
-        Some(found) => {
-            let found: Arc<str> = found.into();
-            troubles.insert(name.as_str().into(), found.clone()) != Some(found)
-        }
-        None => troubles.remove(name.as_str()).is_some(),
+    let state = trouble(node).map_or_else(|| State::Well(well_since(node)), |found| State::Trouble(found.into()));
+    let is_well = matches!(state, State::Well(_));
+    match states.insert(name.as_str().into(), state.clone()) {
+        Some(before) => before != state,
+        None => !is_well,
     }
+}
+
+fn conditions(node: &Node) -> &[NodeCondition] {
+    node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
+}
+
+/// When the last of its troubles ended.
+fn well_since(node: &Node) -> Option<Timestamp> {
+    let telling =
+        |condition: &&NodeCondition| condition.type_ == "Ready" || PRESSURES.contains(&condition.type_.as_str());
+    let times = conditions(node).iter().filter(telling).filter_map(|condition| condition.last_transition_time.as_ref());
+    times.map(|at| at.0).max()
 }
 
 fn trouble(node: &Node) -> Option<String> {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let conditions = conditions(node);
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
     if let Some(ready) = ready.filter(|ready| ready.status != "True") {
         return Some(format!("not ready ({})", ready.reason.as_deref().unwrap_or("no reason given")));
     }
-    let pressed = |condition: &&k8s_openapi::api::core::v1::NodeCondition| {
-        condition.status == "True" && PRESSURES.contains(&condition.type_.as_str())
-    };
+    let pressed =
+        |condition: &&NodeCondition| condition.status == "True" && PRESSURES.contains(&condition.type_.as_str());
     conditions.iter().find(pressed).map(|condition| condition.type_.clone())
 }
 
@@ -89,7 +126,8 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
             "status": {"conditions": [
-                {"type": "MemoryPressure", "status": pressure}, {"type": "Ready", "status": ready, "reason": "KubeletStopped"}
+                {"type": "MemoryPressure", "status": pressure, "lastTransitionTime": "2026-01-01T00:00:09Z"},
+                {"type": "Ready", "status": ready, "reason": "KubeletStopped", "lastTransitionTime": "2026-01-01T00:00:05Z"}
             ]}
         }))
         .unwrap()
@@ -106,6 +144,7 @@ mod tests {
         assert_eq!(index.trouble("n1").as_deref(), Some("MemoryPressure"));
         assert!(index.apply(Event::Apply(node("True", "False"))));
         assert_eq!(index.trouble("n1"), None);
+        assert_eq!(index.well_since("n1").unwrap().to_string(), "2026-01-01T00:00:09Z");
     }
 
     #[test]

@@ -81,6 +81,8 @@ impl FactKind {
 pub struct Told {
     /// How often the kubelet killed a container of it because a liveness or startup probe failed.
     pub probe_kills: u32,
+    /// What the probe said when it failed last.
+    pub probe_failed: Option<Arc<str>>,
     /// Why a volume could not be mounted, in the kubelet's words.
     pub not_mounted: Option<Arc<str>>,
 }
@@ -125,6 +127,8 @@ fn start_exits(pod: &PodFact) -> u32 {
 pub trait Around {
     /// What is wrong with a node.
     fn node_trouble(&self, node: &str) -> Option<Arc<str>>;
+    /// Since when nothing is wrong with it.
+    fn node_well_since(&self, node: &str) -> Option<Timestamp>;
     /// A pod of somebody else that began to fail on the node since then, as `namespace/name`.
     fn fails_on(&self, node: &str, since: Timestamp) -> Option<String>;
     /// A pod of somebody else that cannot pull from the registry since then, though its image may exist.

@@ -69,23 +69,33 @@ pub struct Lens<'a> {
     pub now: Timestamp,
 }
 
-/// Everything that is wrong with a pod.
+/// A node that came back gives its pods at least this long.
+const NODE_GRACE: Duration = Duration::from_mins(1);
+
+/// Everything that is wrong with a pod. `well_since`: since when its node is well; what lasts, lasts from then on.
 #[must_use]
-pub fn symptoms(pod: &PodFact, told: Option<&Told>, lens: &Lens<'_>) -> Vec<Symptom> {
+pub fn symptoms(pod: &PodFact, told: Option<&Told>, well_since: Option<Timestamp>, lens: &Lens<'_>) -> Vec<Symptom> {
     if pod.disrupted.is_some() {
         // The cluster ends it; what its containers do on the way says nothing about the release.
         return Vec::new();
     }
     let mut found = Vec::new();
     let kills = told.map_or(0, |told| told.probe_kills);
-    found.extend(killed(pod, kills, lens));
+    found.extend(killed(pod, told, lens));
     found.extend(crashed(pod, kills, lens));
     found.extend(out_of_memory(pod, lens));
     found.extend(pod.containers.iter().filter_map(|container| obstructed(pod, container, lens)));
     found.extend(not_mounted(pod, told, lens));
     // What keeps a pod from being ready says more than that it is not.
     if found.is_empty() {
-        found.extend(not_ready(pod, lens));
+        found.extend(not_ready(pod, well_since, lens));
+    }
+    for symptom in &mut found {
+        // While its node was away a pod could do nothing about it.
+        let came_back = well_since.filter(|since| pod.scheduled.is_some_and(|taken| taken < *since));
+        if let (Rule::From(due), Some(since)) = (&mut symptom.rule, came_back) {
+            *due = (*due).max(after(since, NODE_GRACE));
+        }
     }
     found
 }
@@ -107,13 +117,17 @@ fn recent<'a>(pod: &'a PodFact, lens: &Lens<'_>) -> impl Iterator<Item = (&'a Co
 }
 
 /// The kubelet killed it because a probe failed.
-fn killed(pod: &PodFact, kills: u32, lens: &Lens<'_>) -> Option<Symptom> {
-    lens.policy.liveness_kills.filter(|_| kills > 0)?;
+fn killed(pod: &PodFact, told: Option<&Told>, lens: &Lens<'_>) -> Option<Symptom> {
+    lens.policy.liveness_kills?;
+    let told = told.filter(|told| told.probe_kills > 0)?;
     let (container, exit) = recent(pod, lens).filter(|(container, _)| container.is_probed).last()?;
     Some(Symptom {
         kind: FactKind::LivenessKills,
-        rule: Rule::ProbeKills(kills),
-        sample: sample(pod, Some(container), Some(exit)),
+        rule: Rule::ProbeKills(told.probe_kills),
+        sample: Sample {
+            message: told.probe_failed.clone().unwrap_or_else(|| "".into()),
+            ..sample(pod, Some(container), Some(exit))
+        },
     })
 }
 
@@ -139,7 +153,12 @@ fn crashed(pod: &PodFact, kills: u32, lens: &Lens<'_>) -> Option<Symptom> {
     } else {
         FactKind::CrashLoop
     };
-    Some(Symptom { kind, rule: Rule::Ends(excess), sample: sample(pod, Some(container), Some(exit)) })
+    let mut sample = sample(pod, Some(container), Some(exit));
+    if let Some(trouble) = container.trouble.as_deref().filter(|_| kind == FactKind::Hook) {
+        // The hook's own failure says more than how the container was ended for it.
+        (sample.reason, sample.message, sample.exit_code) = (trouble.reason.clone(), trouble.message.clone(), None);
+    }
+    Some(Symptom { kind, rule: Rule::Ends(excess), sample })
 }
 
 /// Kills for memory have a threshold of their own, lower than that of ends in general.
@@ -197,13 +216,17 @@ pub fn awaits_volumes(pod: &PodFact) -> bool {
     pod.is_live() && !pod.containers.is_empty() && pod.containers.iter().all(untouched)
 }
 
-fn not_ready(pod: &PodFact, lens: &Lens<'_>) -> Option<Symptom> {
-    let patience = match lens.policy.readiness? {
-        Readiness::ProgressDeadline => Duration::from_secs(lens.workload.progress_deadline_seconds.into()),
-        Readiness::Within(patience) => patience,
+fn not_ready(pod: &PodFact, well_since: Option<Timestamp>, lens: &Lens<'_>) -> Option<Symptom> {
+    let patience = match lens.policy.readiness {
+        Some(Readiness::ProgressDeadline) => Duration::from_secs(lens.workload.progress_deadline_seconds.into()),
+        Some(Readiness::Within(patience)) => patience,
+        // The workload's own deadline still needs a pod that is not well.
+        None if lens.policy.progress_deadline => Duration::MAX,
+        None => return None,
     };
     // Once it was Ready, losing it is a matter of its requests and its probes.
     let scheduled = pod.scheduled.filter(|_| pod.first_ready.is_none() && pod.is_live())?;
+    let scheduled = well_since.map_or(scheduled, |since| since.max(scheduled));
     let container = pod.containers.iter().find(|container| !container.ready && container.role != Role::Init);
     Some(Symptom {
         kind: FactKind::NeverReady,

@@ -10,6 +10,7 @@ use crate::domain::rollout::RevisionHash;
 #[derive(Default)]
 struct Calm {
     node: Option<&'static str>,
+    well_since: Option<Timestamp>,
     fails_on: Option<&'static str>,
     pulls: Option<&'static str>,
 }
@@ -17,6 +18,10 @@ struct Calm {
 impl Around for Calm {
     fn node_trouble(&self, node: &str) -> Option<Arc<str>> {
         self.node.filter(|bad| *bad == node).map(|_| "not ready".into())
+    }
+
+    fn node_well_since(&self, _: &str) -> Option<Timestamp> {
+        self.well_since
     }
 
     fn fails_on(&self, node: &str, _: Timestamp) -> Option<String> {
@@ -209,12 +214,16 @@ fn old_pods_with_the_same_symptom_make_it_nothing_new() {
     let scene = Scene::of(vec![new("a", pull.clone()), old("b", pull), well("c", "good")]);
     assert_eq!(scene.held(61), Some(Reason::SharedIncident));
     let crash = |name: &str| new(name, ended(&[1, 2, 13], "Error"));
-    let scene = Scene::of(vec![crash("a"), old("b", ended(&[3, 9], "Error"))]);
-    assert_eq!(scene.held(13), Some(Reason::SharedIncident));
+    let late = |name: &str, second: i64| new(name, ended(&[second - 12, second - 11, second], "Error"));
+    let scene = Scene::of(vec![late("a", 400), old("b", ended(&[390, 395], "Error"))]);
+    assert_eq!(scene.held(400), Some(Reason::SharedIncident));
+    // What an old pod did at its own start excuses nobody.
+    let scene = Scene::of(vec![crash("a"), old("b", ended(&[3], "Error"))]);
+    assert_eq!(scene.fact(13), Some(FactKind::CrashLoop));
     // One old pod of ten that has been failing says nothing about two of two new ones.
     let mut pods: Vec<PodFact> = (0..9).map(|n| well(&format!("o{n}"), "good")).collect();
-    pods.extend([crash("a"), crash("b"), old("o9", ended(&[3, 9], "Error"))]);
-    assert_eq!(Scene::of(pods).fact(13), Some(FactKind::CrashLoop));
+    pods.extend([late("a", 400), late("b", 400), old("o9", ended(&[390, 395], "Error"))]);
+    assert_eq!(Scene::of(pods).fact(400), Some(FactKind::CrashLoop));
 }
 
 #[test]
@@ -267,7 +276,7 @@ fn kills_by_a_probe_are_known_from_events_and_are_no_crashes() {
     let mut scene = Scene::of(vec![new("a", probed)]);
     assert_eq!(questions(&scene.policy, &scene.current, &scene.pods, at(41)).len(), 1);
     assert_eq!(scene.fact(41), None);
-    scene.told.insert("a".into(), Told { probe_kills: 2, not_mounted: None });
+    scene.told.insert("a".into(), Told { probe_kills: 2, ..Told::default() });
     assert_eq!(scene.fact(41), Some(FactKind::LivenessKills));
 }
 
@@ -293,6 +302,27 @@ fn readiness_is_waited_for_to_its_deadline_and_a_passed_deadline_needs_a_pod_tha
     assert_eq!(scene.fact(300), Some(FactKind::Progress));
     scene.pods = vec![well("a", "bad")];
     assert_eq!(scene.fact(300), None);
+}
+
+#[test]
+fn time_that_a_node_was_away_does_not_count_towards_any_deadline() {
+    let mut scene = Scene::of(vec![new("a", container("app"))]);
+    scene.policy.volume_mounts = None;
+    scene.around.well_since = Some(at(700));
+    assert_eq!(scene.fact(701), None);
+    assert_eq!(scene.fact(1300), Some(FactKind::NeverReady));
+    scene.pods = vec![new("a", stuck(Family::Image, 1, true))];
+    assert_eq!(scene.fact(701), None);
+    assert_eq!(scene.fact(760), Some(FactKind::ImagePull));
+}
+
+#[test]
+fn the_workloads_deadline_counts_where_our_own_is_off() {
+    let mut scene = Scene::of(vec![new("a", container("app"))]);
+    (scene.policy.volume_mounts, scene.policy.readiness) = (None, None);
+    assert_eq!(scene.fact(5000), None);
+    scene.workload.deadline_passed = true;
+    assert_eq!(scene.fact(300), Some(FactKind::Progress));
 }
 
 #[test]

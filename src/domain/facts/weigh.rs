@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::symptom::{self, Lens, Rule, Symptom};
-use super::{FactInput, FactKind, HardFact, Hold, Report, UNKNOWN_START, findings, words};
+use super::{FactInput, FactKind, HardFact, Hold, Report, START, UNKNOWN_START, findings, words};
 use crate::domain::outcome::Reason;
 use crate::domain::rollout::PodFact;
 
@@ -47,7 +47,8 @@ struct Candidate<'a> {
 pub(super) fn report(input: &FactInput<'_>) -> Report {
     let mut new = patients(input, |pod| pod.revision == input.current.revision, allowed(input));
     let old = patients(input, |pod| Some(&pod.revision) == input.current.baseline.as_ref(), 0);
-    let mut report = Report { findings: findings::of(&new, &old), next: next(input, &new), ..Report::default() };
+    let mut report =
+        Report { findings: findings::of(&new, &old, input.now), next: next(input, &new), ..Report::default() };
     if let Some(first) = strongest(input, &new) {
         let better = same_in_old(input, &first, &old).or_else(|| registry_down(input, &first));
         if better.is_some() {
@@ -76,9 +77,14 @@ pub(super) fn report(input: &FactInput<'_>) -> Report {
 fn patients<'a>(input: &FactInput<'a>, wanted: impl Fn(&PodFact) -> bool, allowed_exits: u32) -> Vec<Patient<'a>> {
     let lens =
         Lens { policy: input.policy, workload: input.workload, allowed_exits, since: Timestamp::MIN, now: input.now };
+    let well_since = |pod: &PodFact| pod.node.as_deref().and_then(|node| input.around.node_well_since(node));
     let live = input.pods.iter().filter(|pod| pod.is_live() && wanted(pod));
-    live.map(|pod| Patient { pod, symptoms: symptom::symptoms(pod, input.told.get(&pod.uid), &lens), excused: None })
-        .collect()
+    live.map(|pod| Patient {
+        pod,
+        symptoms: symptom::symptoms(pod, input.told.get(&pod.uid), well_since(pod), &lens),
+        excused: None,
+    })
+    .collect()
 }
 
 fn allowed(input: &FactInput<'_>) -> u32 {
@@ -208,7 +214,9 @@ fn deadline<'a>(input: &FactInput<'_>, counted: &[&'a Patient<'a>]) -> Option<Ca
 fn same_in_old(input: &FactInput<'_>, fact: &Candidate<'_>, old: &[Patient<'_>]) -> Option<Hold> {
     let since = input.now.checked_sub(BEFORE).unwrap_or(input.now);
     let alike = |patient: &&Patient<'_>| {
-        let recent = patient.pod.containers.iter().any(|container| container.exits_since(since).next().is_some());
+        // What it did at its own start is what the new revision is allowed as well.
+        let grown = patient.pod.created.checked_add(START).unwrap_or(Timestamp::MAX).max(since);
+        let recent = patient.pod.containers.iter().any(|container| container.exits_since(grown).next().is_some());
         let unready = patient.pod.ready_since.is_none();
         match fact.symptom.rule {
             Rule::Ends(_) => recent && patient.symptoms.iter().any(|s| matches!(s.rule, Rule::Ends(_))),
