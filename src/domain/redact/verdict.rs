@@ -34,7 +34,7 @@ pub(super) fn secret(found: &Found<'_>) -> Option<Range<usize>> {
         SecretKind::Ip => is_address(value).then(all).flatten(),
         // A line of a block looks like a hash, but for its letters.
         SecretKind::Pem => (value.len() != 64 || !is_hash(value)).then(all).flatten(),
-        SecretKind::Key => (value.contains("://") || has_digit(value)).then(all).flatten(),
+        SecretKind::Key => (value.contains("://") || looks_drawn(value)).then(all).flatten(),
         SecretKind::Authorization => (!is_prose_scheme(found.keep, value)).then(all).flatten(),
         SecretKind::UrlUserinfo => (!is_port(value)).then(all).flatten(),
         SecretKind::Credential => {
@@ -251,6 +251,14 @@ fn is_address(text: &str) -> bool {
 fn is_hash(text: &str) -> bool {
     let lower = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     lower || text.bytes().all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte)) || !has_digit(text)
+}
+
+/// Words joined by dashes are all of one case and have no digits; what a machine has drawn is not.
+fn looks_drawn(text: &str) -> bool {
+    // Behind the vendor's prefix.
+    let drawn = text.get(3..).unwrap_or_default();
+    let has = |is: fn(&u8) -> bool| drawn.bytes().any(|byte| is(&byte));
+    has_digit(text) || (has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase))
 }
 
 fn has_digit(text: &str) -> bool {
