@@ -510,11 +510,18 @@ impl<'a> Case<'a> {
         Ok(requeue(wake, self.ctx.now()))
     }
 
-    /// Writes the status now, because something must not happen before it stands.
+    /// Writes the status now if it says something new, because what follows may take long.
     ///
     /// # Errors
     /// If the status cannot be written.
-    pub async fn write(&mut self, must: bool) -> Result<(), Error> {
+    pub async fn write_news(&mut self) -> Result<(), Error> {
+        self.settle_conditions();
+        let news = status::is_news(&self.remembered.status, &self.draft);
+        if news { self.write(false).await } else { Ok(()) }
+    }
+
+    /// Puts what was observed into the draft.
+    fn settle_conditions(&mut self) {
         let generation = self.guard.metadata.generation;
         self.draft.observed_generation = generation;
         for type_ in Type::GUARD {
@@ -523,9 +530,17 @@ impl<'a> Case<'a> {
                 self.observe_condition(type_, Truth::Unknown, Reason::Idle, "nothing is known yet");
             }
         }
-        self.draft.next_evaluation = self.wake.map(time);
         self.draft.conditions = condition::merge(&self.draft.conditions, &self.observed, generation, self.now);
         self.observed.clear();
+    }
+
+    /// Writes the status now, because something must not happen before it stands.
+    ///
+    /// # Errors
+    /// If the status cannot be written.
+    pub async fn write(&mut self, must: bool) -> Result<(), Error> {
+        self.settle_conditions();
+        self.draft.next_evaluation = self.wake.map(time);
         let before = &self.remembered.status;
         if must || status::worth_writing(before, &self.draft, self.remembered.written, self.now) {
             if !self.ctx.leadership.holds() {

@@ -78,7 +78,7 @@ pub async fn step(
         return Ok(());
     }
     // What is known so far can be read while metrics are being waited for.
-    case.write(false).await?;
+    case.write_news().await?;
     let (ctx, watched) = (case.ctx, Watched::of(case, policy, &current, workload, &report));
     let rollout = Rollout { class, policy, current: &current, workload, pods, report: &report };
     let later = tokio::select! {

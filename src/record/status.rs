@@ -66,7 +66,13 @@ pub fn worth_writing(
         return false;
     }
     let quiet_over = written.is_none_or(|at| now.duration_since(at) >= QUIET);
-    quiet_over || lasting(old) != lasting(new)
+    quiet_over || is_news(old, new)
+}
+
+/// Whether `new` says something that a reader must not wait for.
+#[must_use]
+pub fn is_news(old: &DeploymentGuardStatus, new: &DeploymentGuardStatus) -> bool {
+    lasting(old) != lasting(new)
 }
 
 /// What must be written at once: all but what merely moves while an analysis goes on.

@@ -48,10 +48,12 @@ impl Guard {
         let mut lines = vec![
             format!("{} by {} at {}", text("decision"), text("decider"), text("time")),
             format!(
-                "health score {} of 100, confidence {} %, chance of this without a regression at most {}",
+                "health score {} of 100, confidence {} %{}",
                 number("healthScore"),
                 number("confidence"),
-                decision["oneIn"].as_str().unwrap_or("1 in 1")
+                decision["oneIn"]
+                    .as_str()
+                    .map_or(String::new(), |chance| format!(", chance of this without a regression at most {chance}"))
             ),
             format!("why: {}", text("reasoning")),
         ];
@@ -64,6 +66,23 @@ impl Guard {
                 hundredths / 100,
                 hundredths % 100
             ));
+        }
+        if let Some(class) = decision["failureClass"].as_str() {
+            lines.push(format!("kind of failure: {class}"));
+        }
+        for finding in decision["findings"].as_array().into_iter().flatten() {
+            let said = |field: &str| finding[field].as_str().unwrap_or_default();
+            let old = finding["old"].as_i64().map_or("unknown".to_owned(), |count| count.to_string());
+            let (new, novelty) = (finding["new"].as_i64().unwrap_or_default(), said("novelty"));
+            lines.push(format!(
+                "found in {}: {} ({new} times, old revision {old}; {novelty})",
+                said("source"),
+                said("issue")
+            ));
+            lines.extend(said("context").lines().map(|line| format!("    {line}")));
+            if !said("suggestedFix").is_empty() {
+                lines.push(format!("  usually helps: {}", said("suggestedFix")));
+            }
         }
         lines.push(format!("judged revision {}, to go back to {}", text("fromRevision"), text("toRevision")));
         lines.push(format!("done: {} {}", text("action"), decision["actionReason"].as_str().unwrap_or("")));

@@ -19,6 +19,26 @@ spec:
   analysis: {warmup: 10s, window: 2m}
 ";
 
+/// A guard that says no more than it must.
+pub const CART_GUARD: &str = "apiVersion: deploymentguard.dev/v1alpha1
+kind: DeploymentGuard
+metadata: {name: cart}
+spec:
+  targetRef: {kind: Deployment, name: cart}
+  mode: Enforce
+";
+
+/// What the crashing release of the cart prints before it ends.
+pub const LAST_WORDS: &str = "Traceback (most recent call last):
+  File \"/app/cart/main.py\", line 12, in <module>
+    db = connect(os.environ[\"DATABASE_URL\"])
+KeyError: 'DATABASE_URL'";
+
+/// A release of the cart, which nobody measures.
+pub fn cart(version: &str) -> Shop {
+    Shop::new(NAMESPACE, "cart").version(version)
+}
+
 /// A release of the shop.
 pub fn shop(version: &str) -> Shop {
     Shop::new(NAMESPACE, "shop").version(version)

@@ -11,7 +11,7 @@ use testbed::operator;
 use testbed::shop::Shop;
 
 use crate::guard::Guard;
-use crate::manifests::{GUARD, NAMESPACE, RATE, load, shop};
+use crate::manifests::{CART_GUARD, GUARD, LAST_WORDS, NAMESPACE, RATE, cart, load, shop};
 
 /// More than the window of two minutes, the warm-up and the grace together.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -62,6 +62,7 @@ impl Story {
         self.start().await?;
         self.good_release().await?;
         self.bad_release().await?;
+        self.crashing_release().await?;
         self.blind_release().await?;
         self.look_back().await
     }
@@ -166,6 +167,35 @@ impl Story {
         Ok(())
     }
 
+    /// Another service, of which nothing is measured: its pods say enough.
+    async fn crashing_release(&mut self) -> Result<()> {
+        title("A release that crashes: cart v2, with a guard of three lines and no metrics");
+        self.release(&cart("v1").replicas(2)).await?;
+        cart("v1").replicas(2).rolled_out(&self.cluster, Duration::from_secs(60)).await?;
+        self.cluster.kubectl_with(&["apply", "-n", NAMESPACE, "-f", "-"], CART_GUARD).await?;
+        self.narrate_of("cart", "the guard to see the workload", |guard| guard.state() == "Serving").await?;
+        let crashes = cart("v2").replicas(2).rolling("100%", "0").fault("EXIT_AFTER_S", "0.5");
+        let pushed = Timestamp::now();
+        self.release(&crashes.fault("EXIT_MESSAGE", LAST_WORDS)).await?;
+        let undone = |guard: &Guard| guard.decided("action") == "RolledBack";
+        let guard = self.narrate_of("cart", "the undo", undone).await?;
+        let sent = guard.0["status"]["rollbackTimes"][0].as_str().context("no time of an undo")?.parse()?;
+        let took = seconds(pushed, sent);
+        // The logs are read beside the undo, never before it.
+        let line = |guard: &Guard| {
+            let findings = guard.decision()["findings"].as_array().cloned().unwrap_or_default();
+            findings.iter().any(|found| found["context"].as_str().is_some_and(|text| text.contains("DATABASE_URL")))
+        };
+        let guard = self.narrate_of("cart", "the line of the log that says why", line).await?;
+        print!("{}", guard.explain());
+        say(&format!("from the push to the accepted undo: {took:5.1} s"));
+        self.expect("undone within seconds, by a hard fact", guard.decided("decider") == "hard-fact" && took < 15.0);
+        self.expect("the kind of failure is named", guard.decided("failureClass") == "config_error");
+        let verified = |guard: &Guard| guard.condition("RolledBack").1 == "RollbackSucceeded";
+        self.narrate_of("cart", "the restored pods to prove themselves", verified).await?;
+        Ok(())
+    }
+
     async fn blind_release(&mut self) -> Result<()> {
         title("A good release, shop v5, while Prometheus is stopped");
         self.cluster.stop(Component::Prometheus).await?;
@@ -196,7 +226,10 @@ impl Story {
             }
         }
         let samples = self.get(&["configmap", "-l", "deploymentguard.dev/sample"]).await?;
-        let data = samples["items"][0]["data"].as_object().cloned().unwrap_or_default();
+        let rings = samples["items"].as_array().cloned().unwrap_or_default();
+        let of_shop =
+            rings.iter().find(|ring| ring["metadata"]["name"].as_str().is_some_and(|name| name.contains("shop")));
+        let data = of_shop.and_then(|ring| ring["data"].as_object().cloned()).unwrap_or_default();
         say(&format!("{} training samples; the one of the undo:", data.len()));
         let undone = data.values().filter_map(Value::as_str).find(|sample| sample.contains("\"ROLLBACK\""));
         let sample: Value = serde_json::from_str(undone.unwrap_or("null"))?;
@@ -234,15 +267,23 @@ impl Story {
     }
 
     async fn guard(&self) -> Result<Guard> {
-        Ok(Guard(self.get(&["dg", "shop"]).await?))
+        self.guard_of("shop").await
+    }
+
+    async fn guard_of(&self, name: &str) -> Result<Guard> {
+        Ok(Guard(self.get(&["dg", name]).await?))
     }
 
     /// Waits and prints whatever the guard says meanwhile.
     async fn narrate(&self, what: &str, holds: impl Fn(&Guard) -> bool) -> Result<Guard> {
+        self.narrate_of("shop", what, holds).await
+    }
+
+    async fn narrate_of(&self, name: &str, what: &str, holds: impl Fn(&Guard) -> bool) -> Result<Guard> {
         let started = Instant::now();
         let mut last = String::new();
         let look = async || {
-            let guard = self.guard().await.map_err(|error| format!("{error:#}"))?;
+            let guard = self.guard_of(name).await.map_err(|error| format!("{error:#}"))?;
             let line = guard.line();
             if line != last {
                 println!("   {:5.1} s  {line}", started.elapsed().as_secs_f64());
