@@ -13,9 +13,9 @@ use super::{FactKind, words};
 use crate::domain::finding::{Finding, Novelty, Source};
 use crate::domain::outcome::FailureClass;
 
-/// One finding a kind, the clearest first.
-pub(super) fn of(new: &[Patient<'_>], old: &[Patient<'_>], now: Timestamp) -> Vec<Finding> {
-    let (seen, before) = (tally(new, now), tally(old, now));
+/// One finding a kind, the clearest first. A pod that should have been ready `by` then and is not is one too.
+pub(super) fn of(new: &[Patient<'_>], old: &[Patient<'_>], by: Timestamp) -> Vec<Finding> {
+    let (seen, before) = (tally(new, by), tally(old, by));
     let finding = |(kind, (symptom, count)): (FactKind, (&Symptom, u64))| {
         let known = before.get(&kind).map_or(0, |(_, count)| *count);
         let (issue, fix, class) = said(kind);
@@ -39,13 +39,13 @@ pub(super) fn of(new: &[Patient<'_>], old: &[Patient<'_>], now: Timestamp) -> Ve
     seen.into_iter().map(finding).collect()
 }
 
-fn tally<'a>(patients: &'a [Patient<'_>], now: Timestamp) -> BTreeMap<FactKind, (&'a Symptom, u64)> {
+fn tally<'a>(patients: &'a [Patient<'_>], by: Timestamp) -> BTreeMap<FactKind, (&'a Symptom, u64)> {
     let mut tally: BTreeMap<FactKind, (&Symptom, u64)> = BTreeMap::new();
     for symptom in patients.iter().flat_map(|patient| &patient.symptoms) {
         // That a pod is not ready yet is no finding while it has time.
         let count = match symptom.rule {
             Rule::Ends(count) | Rule::MemoryKills(count) | Rule::ProbeKills(count) => count,
-            Rule::From(due) if symptom.kind == FactKind::NeverReady && due > now => continue,
+            Rule::From(due) if symptom.kind == FactKind::NeverReady && due > by => continue,
             Rule::From(_) => 1,
         };
         let entry = tally.entry(symptom.kind).or_insert((symptom, 0));
