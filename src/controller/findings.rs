@@ -12,7 +12,7 @@ use crate::domain::facts::{FactKind, HardFact};
 use crate::domain::failure::{self, Clues, FactClue, FactWord, SignalClue};
 use crate::domain::finding::{Finding, Novelty, Source};
 use crate::domain::outcome::Verdict;
-use crate::domain::plan::{self, Current};
+use crate::domain::plan::{self, Current, Stage};
 use crate::domain::policy::Policy;
 use crate::domain::rollout::PodFact;
 use crate::domain::signal::Term;
@@ -99,8 +99,12 @@ pub fn explain(case: &mut Case<'_>, fact: Option<&HardFact>, of_pods: &[Finding]
 pub fn complete(case: &mut Case<'_>) {
     let Some(record) = &case.draft.last_decision else { return };
     let Some(basis) = case.basis().filter(|basis| basis.decision == record.id).cloned() else { return };
-    let inspected = inspected(case, &record.from_revision).unwrap_or_default();
-    let all: Vec<Finding> = basis.pods.iter().cloned().chain(inspected).collect();
+    // Let go already: then the decision is complete.
+    let inspected = inspected(case, &record.from_revision);
+    if inspected.is_none() && !record.findings.is_empty() {
+        return;
+    }
+    let all: Vec<Finding> = basis.pods.iter().cloned().chain(inspected.unwrap_or_default()).collect();
     let is_rollback = record.decision == Verdict::Rollback.as_str();
     let signals: Vec<SignalClue<'_>> = basis.signals.iter().map(clue).collect();
     let fact = basis.fact.as_ref().map(|fact| FactClue {
@@ -117,6 +121,16 @@ pub fn complete(case: &mut Case<'_>) {
             record.failure_class = Some(classified.class.to_string());
             record.failure_evidence = classified.because.into_iter().take(failure::MOST_EVIDENCE).collect();
         }
+    }
+}
+
+/// Lets go of what was counted, once nothing is judged and nothing is undone any more.
+pub fn rest(case: &Case<'_>) {
+    let stage = case.draft.current.as_ref().and_then(|current| Stage::parse(&current.state));
+    let goes_on = case.draft.undo.is_some() || stage.is_some_and(Stage::is_judging);
+    let complete = case.draft.last_decision.as_ref().is_none_or(|record| record.sample_ref.is_some());
+    if !goes_on && complete {
+        case.ctx.inspections.rest(&case.key);
     }
 }
 

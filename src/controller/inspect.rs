@@ -137,6 +137,14 @@ impl Inspections {
         self.locked().get(key).is_some_and(|room| room.revision == revision && room.notes.is_none())
     }
 
+    /// Nothing is judged any more: what was counted is let go, once nothing is under way.
+    pub fn rest(&self, key: &GuardKey) {
+        let mut rooms = self.locked();
+        if rooms.get(key).is_some_and(|room| room.notes.is_some()) {
+            rooms.remove(key);
+        }
+    }
+
     /// Forgets a deleted guard.
     pub fn forget(&self, key: &GuardKey) {
         self.locked().remove(key);
@@ -182,12 +190,10 @@ impl Inspections {
         let mut rooms = self.locked();
         // Another revision may have begun meanwhile, or the guard is gone.
         let Some(room) = rooms.get_mut(&key).filter(|room| room.revision == order.revision) else { return };
-        room.notes = Some(notes);
-        let fresh = room.found != found;
-        room.found = found;
+        (room.notes, room.found) = (Some(notes), found);
         drop(rooms);
-        if let (true, Some(wake)) = (fresh, &*self.wake.lock().unwrap_or_else(PoisonError::into_inner)) {
-            // The receiver lives as long as the loops do.
+        // Also when nothing is new: a decision may be waiting to be completed. The receiver lives as long as the loops do.
+        if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = wake.send(key);
         }
     }

@@ -33,6 +33,7 @@ pub async fn reconcile(guard: Arc<DeploymentGuard>, ctx: Arc<Context>) -> Result
         Ok(()) => {
             findings::complete(&mut case);
             decision::keep_sample(&mut case).await;
+            findings::rest(&case);
             Box::pin(case.close()).await
         }
         Err(error) => case.give_up(error),
