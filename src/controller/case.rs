@@ -152,6 +152,18 @@ impl<'a> Case<'a> {
         self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
     }
 
+    /// Measures again at that moment; looks for other reasons do not.
+    pub fn measure_at(&mut self, at: Timestamp) {
+        self.remembered.metrics_due = Some(at);
+        self.wake_at(at);
+    }
+
+    /// When metrics are read next; `None` if they are due.
+    #[must_use]
+    pub fn metrics_due(&self) -> Option<Timestamp> {
+        self.remembered.metrics_due.filter(|_| !self.changes.guard)
+    }
+
     /// Takes back every wake-up: nothing is going on any more.
     pub fn rest(&mut self) {
         self.wake = None;
@@ -482,6 +494,7 @@ impl<'a> Case<'a> {
         self.remembered.controls.clear();
         self.remembered.present.clear();
         self.remembered.answers.clear();
+        self.remembered.metrics_due = None;
         self.draft.findings.clear();
         self.ctx.metrics.forget(&self.key.namespace, &self.key.name);
         self.observe_condition(

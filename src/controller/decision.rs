@@ -33,7 +33,8 @@ const LOGS: std::time::Duration = std::time::Duration::from_secs(3);
 const fn policy_version(decider: Option<Decider>) -> &'static str {
     match decider {
         Some(Decider::SeedFormula) => "seed-v1",
-        Some(Decider::Evidence | Decider::HardFact) | None => "evidence-v1",
+        Some(Decider::HardFact) => "facts-v1",
+        Some(Decider::Evidence) | None => "evidence-v1",
     }
 }
 

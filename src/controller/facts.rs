@@ -3,6 +3,7 @@
 //! Role: gathers what the domain weighs, and watches on while metrics are being read. Inputs: a case, the indexes.
 //! Outputs: a `Report`. Must never import: `cli`, `console`.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::api::condition::{Truth, Type};
 use crate::api::status::time;
 use crate::domain::facts::{self, Around, FactInput, HardFact, Report, Told, registry};
 use crate::domain::plan::{self, Current};
-use crate::domain::pod::{ContainerFact, Exit, Family};
+use crate::domain::pod::{ContainerFact, Exit, Family, is_refused};
 use crate::domain::policy::Policy;
 use crate::domain::rollout::{PodFact, Side, Workload};
 use crate::observe::events;
@@ -29,12 +30,16 @@ use crate::observe::events;
 const MOST_ASKED: usize = 20;
 /// At once.
 const ASKED_AT_ONCE: usize = 5;
+/// Between two reads of one pod's events while nothing happens.
+const EVENTS_PAUSE: Duration = Duration::from_secs(2);
 /// The kubelet may write an event a moment after the status that it explains.
 const EVENTS_SETTLE: Duration = Duration::from_secs(15);
 /// Longest sentence of a fact.
 const SENTENCE: usize = 1536;
 /// Pods of which a decision keeps what was seen.
-const MOST_PROOF: usize = 12;
+const MOST_PROOF: usize = 6;
+/// And of each container, so many of its last ends.
+const MOST_EXITS: usize = 4;
 /// Longest words of a finding.
 const CONTEXT: usize = 512;
 
@@ -62,7 +67,7 @@ pub async fn look(
     let ask = |pod: &PodFact| {
         let (client, pod) = (case.ctx.client.clone(), pod.clone());
         async move {
-            let answer = events::told(&client, &pod).await;
+            let answer = events::told(&client, &pod, now).await;
             (pod, answer)
         }
     };
@@ -79,15 +84,20 @@ pub async fn look(
             Ok(told) => {
                 case.answers().insert(pod.uid.clone(), Asked { ended: pod.ended(), at: now, told });
             }
+
             // Without its events a kill by a probe counts as what it is in the status: an end of the container.
             Err(error) => {
                 let text = case.ctx.redactor.redact(&error.to_string(), CONTEXT);
                 tracing::debug!(error = text.as_str(), "events could not be read");
+                let told = case.known_answers().get(&pod.uid).map(|asked| asked.told.clone()).unwrap_or_default();
+                case.answers().insert(pod.uid.clone(), Asked { ended: pod.ended(), at: now, told });
             }
         }
     }
     let told = told(case.answers());
-    let mut report = state(case.ctx, now, policy, current, workload, pods, &told);
+    // Words from outside are cleaned one by one, before sentences are made of them.
+    let pods: Vec<PodFact> = pods.iter().map(|pod| cleaned(case.ctx, pod)).collect();
+    let mut report = state(case.ctx, now, policy, current, workload, &pods, &told);
     redact(case.ctx, &mut report);
     report
 }
@@ -113,7 +123,7 @@ pub fn proof(fact: &HardFact, current: &Current, pods: &[PodFact]) -> serde_json
             "name": &*container.name,
             "role": container.role.noun(),
             "ended": container.ended,
-            "exits": container.exits.iter().map(exit).collect::<Vec<_>>(),
+            "exits": container.exits.iter().rev().take(MOST_EXITS).map(exit).collect::<Vec<_>>(),
             "ready": container.ready,
             "trouble": container.trouble.as_ref().map(|trouble| json!({
                 "reason": &*trouble.reason,
@@ -132,11 +142,13 @@ pub fn proof(fact: &HardFact, current: &Current, pods: &[PodFact]) -> serde_json
             "containers": pod.containers.iter().map(container).collect::<Vec<_>>(),
         })
     };
-    let of_sides = pods.iter().filter(|pod| plan::side(current, pod).is_some());
+    let mut of_sides: Vec<&PodFact> = pods.iter().filter(|pod| plan::side(current, pod).is_some()).collect();
+    // A sample has room for few: those that failed first.
+    of_sides.sort_by_key(|pod| (plan::side(current, pod), pod.ready_since.is_some(), Reverse(pod.ended())));
     json!({
         "fact": fact.kind.reason().as_str(),
         "oldStartExits": current.baseline_start.map(|start| start.exits),
-        "pods": of_sides.take(MOST_PROOF).map(pod).collect::<Vec<_>>(),
+        "pods": of_sides.into_iter().take(MOST_PROOF).map(pod).collect::<Vec<_>>(),
     })
 }
 
@@ -144,7 +156,8 @@ fn is_due(asked: Option<&Asked>, pod: &PodFact, now: Timestamp) -> bool {
     let Some(asked) = asked else { return true };
     let fresh = |at: Timestamp| at.checked_add(EVENTS_SETTLE).is_ok_and(|until| now < until);
     let ended_lately = pod.containers.iter().filter_map(|container| container.exits.last()).any(|exit| fresh(exit.at));
-    asked.ended != pod.ended() || ended_lately || (pod.ended() == 0 && !fresh(asked.at))
+    let again = asked.at.checked_add(EVENTS_PAUSE).is_ok_and(|at| at <= now);
+    asked.ended != pod.ended() || (ended_lately && again) || (pod.ended() == 0 && !fresh(asked.at))
 }
 
 fn told(answers: &Answers) -> BTreeMap<Arc<str>, Told> {
@@ -161,7 +174,8 @@ fn state(
     told: &BTreeMap<Arc<str>, Told>,
 ) -> Report {
     let owners = workload.pod_owners();
-    let around = Cluster { ctx, ours: &owners };
+    let namespace = pods.first().map_or("", |pod| &*pod.pod.namespace);
+    let around = Cluster { ctx, ours: &owners, namespace };
     facts::report(&FactInput { now, policy: &policy.pods, current, workload, pods, told, around: &around })
 }
 
@@ -211,6 +225,23 @@ impl Watched {
     }
 }
 
+fn cleaned(ctx: &Context, pod: &PodFact) -> PodFact {
+    let clean = |text: &mut Arc<str>| {
+        if !text.is_empty() {
+            *text = ctx.redactor.redact(text, CONTEXT).as_str().into();
+        }
+    };
+    let mut pod = pod.clone();
+    for container in &mut pod.containers {
+        container.exits.iter_mut().filter_map(|exit| exit.message.as_mut()).for_each(clean);
+        if let Some(trouble) = &mut container.trouble {
+            clean(&mut trouble.message);
+        }
+    }
+    pod.unschedulable.iter_mut().for_each(clean);
+    pod
+}
+
 /// Words of the kubelet, of runtimes and of containers are from outside.
 fn redact(ctx: &Context, report: &mut Report) {
     let clean = |text: &mut String, most: usize| *text = ctx.redactor.redact(text, most).as_str().to_owned();
@@ -230,23 +261,22 @@ fn redact(ctx: &Context, report: &mut Report) {
 struct Cluster<'a> {
     ctx: &'a Context,
     ours: &'a BTreeSet<Arc<str>>,
+    namespace: &'a str,
 }
 
 impl Cluster<'_> {
+    /// What is said of it names no pod of another tenant.
     fn first_other(&self, is: impl Fn(&PodFact) -> bool) -> Option<String> {
-        let mut found: Option<String> = None;
-        self.ctx.pods.visit_others(self.ours, |pod| {
-            if found.is_none() && pod.is_live() && pod.disrupted.is_none() && is(pod) {
-                found = Some(pod.pod.to_string());
-            }
-        });
-        found
+        let fails = |pod: &PodFact| pod.is_live() && pod.disrupted.is_none() && is(pod);
+        let found = self.ctx.pods.other(self.ours, fails)?;
+        let is_ours = *found.pod.namespace == *self.namespace;
+        Some(if is_ours { found.pod.to_string() } else { "a pod of another namespace".to_owned() })
     }
 }
 
 impl Around for Cluster<'_> {
-    fn node_trouble(&self, node: &str) -> Option<Arc<str>> {
-        self.ctx.nodes.trouble(node)
+    fn node_trouble(&self, node: &str, since: Timestamp) -> Option<Arc<str>> {
+        self.ctx.nodes.trouble(node, since)
     }
 
     fn node_well_since(&self, node: &str) -> Option<Timestamp> {
@@ -258,7 +288,10 @@ impl Around for Cluster<'_> {
             pod.node.as_deref() == Some(node)
                 && pod.containers.iter().any(|container| {
                     let stuck = container.trouble.as_ref().is_some_and(|trouble| trouble.since >= since);
-                    stuck || container.exits.iter().any(|exit| exit.code.is_some() && exit.at >= since)
+                    // What has been ending for days says nothing about its node today.
+                    let all_seen = usize::try_from(container.ended).is_ok_and(|ended| ended == container.exits.len());
+                    let began = all_seen && container.exits.iter().all(|exit| exit.code.is_some() && exit.at >= since);
+                    (stuck && pod.created >= since) || (began && !container.exits.is_empty())
                 })
         })
     }
@@ -267,8 +300,12 @@ impl Around for Cluster<'_> {
         self.first_other(|pod| {
             pod.containers.iter().any(|container| {
                 let trouble = container.trouble.as_ref().filter(|trouble| trouble.family == Family::Image);
-                let transient = trouble.filter(|trouble| trouble.hopeless_since.is_none() && trouble.since >= since);
-                transient.is_some() && registry(&container.image) == wanted
+                let transient = trouble.filter(|trouble| {
+                    trouble.hopeless_since.is_none() && trouble.since >= since && !is_refused(&trouble.message)
+                });
+                // Who never ran and is older has been waiting for something else.
+                let chronic = container.ended == 0 && pod.created < since;
+                transient.is_some() && !chronic && registry(&container.image) == wanted
             })
         })
     }

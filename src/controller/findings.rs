@@ -4,9 +4,11 @@
 //! was made before the logs were read. Inputs: a case, findings. Outputs: status, events. Must never import: `cli`,
 //! `console`.
 
+use std::time::Duration;
+
 use super::case::Case;
 use super::inspect::Order;
-use crate::api::status::FindingStatus;
+use crate::api::status::{FindingStatus, parse_time};
 use crate::domain::assess::{SignalVerdict, SignalView};
 use crate::domain::facts::{FactKind, HardFact};
 use crate::domain::failure::{self, Clues, FactClue, FactWord, SignalClue};
@@ -20,6 +22,8 @@ use crate::record::events::EventReason;
 
 /// Findings that status shows.
 const MOST: usize = 16;
+/// How long after a decision its logs may come in.
+const COMPLETE_WITHIN: Duration = Duration::from_secs(15);
 /// Findings that a decision keeps.
 const MOST_OF_DECISION: usize = 8;
 
@@ -99,9 +103,11 @@ pub fn explain(case: &mut Case<'_>, fact: Option<&HardFact>, of_pods: &[Finding]
 pub fn complete(case: &mut Case<'_>) {
     let Some(record) = &case.draft.last_decision else { return };
     let Some(basis) = case.basis().filter(|basis| basis.decision == record.id).cloned() else { return };
-    // Let go already: then the decision is complete.
+    // What was found much later, or is let go already, was not there when it was decided.
     let inspected = inspected(case, &record.from_revision);
-    if inspected.is_none() && !record.findings.is_empty() {
+    let decided = parse_time(&record.time).unwrap_or(case.now);
+    let late = decided.checked_add(COMPLETE_WITHIN).is_ok_and(|end| end < case.now);
+    if late || (inspected.is_none() && !record.findings.is_empty()) {
         return;
     }
     let all: Vec<Finding> = basis.pods.iter().cloned().chain(inspected.unwrap_or_default()).collect();

@@ -20,7 +20,7 @@ use crate::domain::probe::version::tag_of;
 use crate::domain::probe::{Asked, Probe, ProbePolicy, compare};
 use crate::domain::redact::Redactor;
 use crate::domain::rollout::{PodFact, Side};
-use crate::observe::logs::{LogReading, LogRequest, LogSource, pick};
+use crate::observe::logs::{Ended, LogReading, LogRequest, LogSource, pick};
 use crate::observe::probes::{Answer, PodTarget, Prober};
 
 /// Between two inspections while nothing happens, in a rollout's first minutes and later.
@@ -34,6 +34,8 @@ const LEAST: Duration = Duration::from_secs(1);
 const PAST: Duration = Duration::from_mins(5);
 /// Of how the old pods started, so many bytes of each container: what new pods log at their start is compared with it.
 const START_BYTES: u64 = 128 * 1024;
+/// A pod that was never ready is asked by probes from this long after a node took it.
+const STARTING: Duration = Duration::from_mins(1);
 /// Pods that are asked by probes, of each side.
 const PROBED: usize = 5;
 
@@ -83,8 +85,9 @@ struct Notes {
     tallies: HashMap<Side, Tally>,
     /// Seconds that were read, by side.
     read: HashMap<Side, f64>,
-    /// How far the log of each container was read, by the pod's uid and the container's name.
-    cursors: HashMap<(Arc<str>, Arc<str>), Timestamp>,
+    /// How far the log of each container was read, and how often it had ended by then, by the pod's uid and the
+    /// container's name.
+    cursors: HashMap<(Arc<str>, Arc<str>), (Timestamp, u32)>,
     /// The last answers, by probe, side and pod.
     answers: BTreeMap<(String, bool, String), Asked>,
 }
@@ -92,6 +95,8 @@ struct Notes {
 #[derive(Debug, Default)]
 struct Room {
     revision: String,
+    /// The same revision may be pushed again.
+    started: Option<Timestamp>,
     /// Taken out while an inspection is under way.
     notes: Option<Notes>,
     last: Option<Timestamp>,
@@ -161,8 +166,13 @@ impl Inspections {
         let notes = {
             let mut rooms = self.locked();
             let room = rooms.entry(key.clone()).or_default();
-            if room.revision != order.revision {
-                *room = Room { revision: order.revision.clone(), notes: Some(Notes::default()), ..Room::default() };
+            if room.revision != order.revision || room.started != Some(order.started) {
+                *room = Room {
+                    revision: order.revision.clone(),
+                    started: Some(order.started),
+                    notes: Some(Notes::default()),
+                    ..Room::default()
+                };
             }
             let ended = order.ended();
             let wait = if ended == room.ended { pause } else { LEAST };
@@ -181,6 +191,8 @@ impl Inspections {
 
     async fn inspect(self: Arc<Self>, key: GuardKey, order: Order, mut notes: Notes) {
         let ((), answers) = tokio::join!(self.read_logs(&order, &mut notes), self.probe(&key, &order));
+        // Pods that are gone fail no more.
+        notes.answers.retain(|(_, _, pod), _| order.pods.iter().any(|(_, there)| *there.pod.name == **pod));
         answers.into_iter().for_each(|answer| notes.remember(answer));
         let found = Found {
             revision: order.revision.clone(),
@@ -189,7 +201,7 @@ impl Inspections {
         };
         let mut rooms = self.locked();
         // Another revision may have begun meanwhile, or the guard is gone.
-        let Some(room) = rooms.get_mut(&key).filter(|room| room.revision == order.revision) else { return };
+        let Some(room) = rooms.get_mut(&key).filter(|room| room.started == Some(order.started)) else { return };
         (room.notes, room.found) = (Some(notes), found);
         drop(rooms);
         // Also when nothing is new: a decision may be waiting to be completed. The receiver lives as long as the loops do.
@@ -234,22 +246,36 @@ impl Inspections {
             // How it started, long ago.
             self.read(&request(false, None, START_BYTES), side, &order.logs, notes).await;
         }
-        let since = Some(cursor.unwrap_or(from));
+        let since = Some(cursor.map_or(from, |(until, _)| until));
         let mut until = since;
         // The end of a container is told in the log of the one before, once it was started again.
-        let crashed = container.ended > 0 && container.standing != Standing::Ended && container.role != Role::Init;
-        if crashed {
-            until = self.read(&request(true, since, order.logs.max_bytes), side, &order.logs, notes).await.or(until);
+        let ended = container.ended > cursor.map_or(0, |(_, ended)| ended);
+        if ended && container.standing != Standing::Ended {
+            if let Some((read, _)) =
+                self.read(&request(true, since, order.logs.max_bytes), side, &order.logs, notes).await
+            {
+                until = read.or(until);
+            }
         }
-        until = self.read(&request(false, since, order.logs.max_bytes), side, &order.logs, notes).await.max(until);
-        if let Some(until) = until {
-            notes.cursors.insert(place, until);
-        }
-        let seconds = order.now.duration_since(since.unwrap_or(from)).as_secs_f64().max(0.0);
+        // While it backs off both are the same log: what was read is not read again.
+        let last = self.read(&request(false, until, order.logs.max_bytes), side, &order.logs, notes).await;
+        let (read, whole) = last.unwrap_or((None, false));
+        until = read.max(until);
+        let Some(until) = until else { return };
+        notes.cursors.insert(place, (until, container.ended));
+        // As far as the log was read, or to this moment, if there was nothing more in it.
+        let to = if whole { order.now } else { until };
+        let seconds = to.duration_since(since.unwrap_or(from)).as_secs_f64().max(0.0);
         *notes.read.entry(side).or_default() += seconds;
     }
 
-    async fn read(&self, request: &LogRequest, side: Side, policy: &LogPolicy, notes: &mut Notes) -> Option<Timestamp> {
+    async fn read(
+        &self,
+        request: &LogRequest,
+        side: Side,
+        policy: &LogPolicy,
+        notes: &mut Notes,
+    ) -> Option<(Option<Timestamp>, bool)> {
         let tally = notes.tallies.entry(side).or_default();
         let from = logs::From { container: &request.container, pod: &request.pod.name };
         let reading =
@@ -257,16 +283,21 @@ impl Inspections {
         if let Some(reason) = reading.unreadable() {
             tally.could_not_read(reason);
         }
-        let LogReading::Read { volume, until, .. } = reading else { return None };
+        let LogReading::Read { volume, until, ended } = reading else { return None };
         tally.read(&request.container, volume);
-        until
+        Some((until, ended == Ended::Whole))
     }
 
     async fn probe(&self, key: &GuardKey, order: &Order) -> Vec<(String, bool, Answer)> {
         let Some(prober) = self.prober.as_ref().filter(|_| !order.probes.probes.is_empty()) else { return Vec::new() };
         let target = |side: Side| {
-            let ready: Vec<&PodFact> = order.of(side).filter(|pod| pod.is_live() && pod.ip.is_some()).collect();
-            let chosen = pick(ready, PROBED);
+            // A pod that is still starting is not asked yet.
+            let started = |pod: &PodFact| {
+                let taken = pod.scheduled.and_then(|at| at.checked_add(STARTING).ok());
+                pod.first_ready.is_some() || taken.is_some_and(|at| at <= order.now)
+            };
+            let there = order.of(side).filter(|pod| pod.is_live() && pod.ip.is_some() && started(pod));
+            let chosen = pick(there, PROBED);
             chosen.into_iter().map(move |pod| PodTarget {
                 name: pod.pod.name.to_string(),
                 side,

@@ -26,7 +26,7 @@ use crate::domain::evidence::PodLife;
 use crate::domain::facts::Report;
 use crate::domain::judge::History;
 use crate::domain::outcome::Reason;
-use crate::domain::plan::{self, Current, Due};
+use crate::domain::plan::{self, Current};
 use crate::domain::policy::{Interval, Policy, Scorer};
 use crate::domain::recording;
 use crate::domain::redact::SERVER_MESSAGE;
@@ -70,19 +70,18 @@ pub async fn step(
         return proven(case, policy, current, workload, pods, &report).await;
     }
     facts::say(case, &report);
-    if case.due == Due::Facts && case.progress.next.is_some_and(|next| next > case.now) {
+    if let Some(next) = case.metrics_due().filter(|next| *next > case.now) {
         // Facts alone: metrics have their own time.
-        if let Some(next) = case.progress.next {
-            case.wake_at(next);
-        }
+        case.wake_at(next);
         return Ok(());
     }
     // What is known so far can be read while metrics are being waited for.
     case.write_news().await?;
     let (ctx, watched) = (case.ctx, Watched::of(case, policy, &current, workload, &report));
     let rollout = Rollout { class, policy, current: &current, workload, pods, report: &report };
+    // Only reading may be broken off: what was decided is carried out.
     let later = tokio::select! {
-        measured = measure(case, &rollout) => return measured,
+        measured = measure(case, &rollout) => return decide(case, &rollout, measured).await,
         later = watched.until_proven(ctx) => later,
     };
     // Pods proved it while metrics were being read.
@@ -128,8 +127,16 @@ struct Rollout<'a> {
     report: &'a Report,
 }
 
-/// Evaluates what was measured: observe metrics → assess → decide → act.
-async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Result<(), Error> {
+/// What was measured, and what it says.
+struct Measured {
+    assessment: Assessment,
+    /// Why nothing could be seen, if so.
+    blind: Option<String>,
+    interval: Duration,
+}
+
+/// Evaluates what was measured: observe metrics → assess.
+async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measured {
     let Rollout { class, policy, current, workload, pods, report } = *rollout;
     let side = |pod: &PodFact| PodLife::of(pod, plan::side(current, pod), policy.analysis.warmup);
     let lives = case.lives(pods.iter().map(side).collect());
@@ -157,22 +164,18 @@ async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Result<(), Error
     let input = AssessInput { now: case.now, lives: &lives, readings: &readings, rollout: evidence.then_some(view) };
     let assessment = assess::assess(policy.analysis.scorer, &state, &input, &policy.analysis);
     let interval = policy.analysis.interval.resolve(case.scrape(assessment.scrape));
-    case.wake_at(plan::next_on_grid(case.now, pace(policy, current, case.now, interval)));
+    case.measure_at(plan::next_on_grid(case.now, pace(policy, current, case.now, interval)));
     keep_recording(case, policy, current, &assessment, view.history);
-    let blind = readings.blinding_error();
+    let blind = readings.blinding_error().map(str::to_owned);
     say_metrics(case, current.first_ready.is_some(), readings.error(), blind.is_some());
     let assessment = chain::tempered(assessment, report.hold.as_ref());
     show(case, &assessment);
-    decide(case, rollout, assessment, blind, interval).await
+    Measured { assessment, blind, interval }
 }
 
-async fn decide(
-    case: &mut Case<'_>,
-    rollout: &Rollout<'_>,
-    assessment: Assessment,
-    blind: Option<&str>,
-    interval: Duration,
-) -> Result<(), Error> {
+/// Decides on what was measured, and acts.
+async fn decide(case: &mut Case<'_>, rollout: &Rollout<'_>, measured: Measured) -> Result<(), Error> {
+    let Measured { assessment, blind, interval } = measured;
     let Rollout { policy, current, workload, pods, .. } = *rollout;
     let moment = Moment {
         now: case.now,
@@ -183,7 +186,7 @@ async fn decide(
         on_inconclusive: policy.analysis.on_inconclusive,
     };
     let scored = case.last_scored(&assessment);
-    match chain::decide(&assessment, scored.as_ref(), blind, &moment) {
+    match chain::decide(&assessment, scored.as_ref(), blind.as_deref(), &moment) {
         Step::Watch(reason, message) => {
             alert(case, reason, &message);
             case.observe_condition(Type::Healthy, Truth::Unknown, reason, &message);

@@ -63,6 +63,8 @@ pub struct Remembered {
     pub gone: Vec<PodLife>,
     /// What events told of pods.
     pub answers: Answers,
+    /// When metrics are read next.
+    pub metrics_due: Option<Timestamp>,
     /// What the last decision was made from.
     pub basis: Option<Basis>,
     /// The parsed guard, and of which version of guard and class.
@@ -220,7 +222,7 @@ impl Memory {
     /// Rings whenever a pod of the guard's workload changed, or something around it.
     #[must_use]
     pub fn pods_of(&self, key: &GuardKey) -> Arc<Notify> {
-        self.locked().guards.entry(key.clone()).or_default().bell.clone()
+        self.locked().guards.get(key).map(|entry| entry.bell.clone()).unwrap_or_default()
     }
 
     /// A workload changed: says whose guards must look.

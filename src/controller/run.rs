@@ -46,6 +46,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many guards are looked at side by side; unbounded is kube's default. A look waits for the answer that all guards of
 /// a class share, so as many as possible must be able to wait together.
 const CONCURRENCY: u16 = 1024;
+/// How long the first list of nodes is waited for.
+const NODES: Duration = Duration::from_secs(5);
 /// How often the loop beats while nothing happens.
 const BEAT: Duration = Duration::from_secs(20);
 
@@ -282,6 +284,13 @@ async fn guards(
     while !(ctx.pods.is_synced() && ctx.workloads.is_synced()) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // Whoever may not read nodes goes on without them.
+    let _ = tokio::time::timeout(NODES, async {
+        while !ctx.nodes.is_synced() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     if ctx.classes.wait_until_ready().await.is_err() {
         return;
     }

@@ -85,6 +85,10 @@ pub fn decide(now: &Assessment, scored: Option<&Assessment>, blind: Option<&str>
         return decision(by, Verdict::Rollback, now.harm, &now.reasoning, Health::Bad);
     }
     let ended = moment.now >= moment.window_end;
+    // Something else is wrong: that stands, whatever can be measured.
+    if let Standing::Held { reason, message } = &now.standing {
+        return held(by, ended, *reason, message, moment);
+    }
     if let Some(error) = blind {
         // Blind is not bad: what was seen before stays, and nothing is concluded from silence.
         let message = format!("metrics could not be read: {error}");
@@ -97,9 +101,6 @@ pub fn decide(now: &Assessment, scored: Option<&Assessment>, blind: Option<&str>
     }
     // An evaluation between two scores changes nothing about the last one.
     let last = if now.score.is_some() { now } else { scored.unwrap_or(now) };
-    if let Standing::Held { reason, message } = &now.standing {
-        return held(by, ended, *reason, message, moment);
-    }
     if !ended || (suspicious(last) && within_grace(moment)) {
         return match &now.standing {
             Standing::Fine if by == Decider::Evidence && moment.stage == Stage::Certified => {

@@ -90,6 +90,15 @@ pub fn cannot_heal(reason: &str, message: &str) -> bool {
     }
 }
 
+/// Whether a registry answered and turned the puller away: its secret is wrong or missing.
+#[must_use]
+pub fn is_refused(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["denied", "unauthorized", "authorization failed", "401", "403", "forbidden"]
+        .iter()
+        .any(|word| message.contains(word))
+}
+
 /// How a container stands now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {

@@ -18,7 +18,12 @@ const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// Something is wrong.
-    Trouble(Arc<str>),
+    Trouble {
+        /// What.
+        what: Arc<str>,
+        /// Since when, if it is pressure, which pods may cause.
+        pressure_since: Option<Timestamp>,
+    },
     /// Nothing is, since then.
     Well(Option<Timestamp>),
 }
@@ -33,16 +38,24 @@ pub struct NodeIndex {
 
 #[derive(Debug, Default)]
 struct Inner {
+    synced: bool,
     states: States,
     arriving: Option<States>,
 }
 
 impl NodeIndex {
-    /// What is wrong with a node; `None` if nothing is, or nobody knows the node.
+    /// Whether the first list is complete.
     #[must_use]
-    pub fn trouble(&self, node: &str) -> Option<Arc<str>> {
+    pub fn is_synced(&self) -> bool {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).synced
+    }
+
+    /// What is wrong with a node, pressure that began after `since` left out; `None` if nothing is, or nobody knows it.
+    #[must_use]
+    pub fn trouble(&self, node: &str, since: Timestamp) -> Option<Arc<str>> {
         match self.state(node)? {
-            State::Trouble(trouble) => Some(trouble),
+            State::Trouble { pressure_since: Some(began), .. } if began > since => None,
+            State::Trouble { what, .. } => Some(what),
             State::Well(_) => None,
         }
     }
@@ -51,7 +64,7 @@ impl NodeIndex {
     #[must_use]
     pub fn well_since(&self, node: &str) -> Option<Timestamp> {
         match self.state(node)? {
-            State::Trouble(_) => None,
+            State::Trouble { .. } => None,
             State::Well(since) => since,
         }
     }
@@ -75,6 +88,7 @@ impl NodeIndex {
             }
             Event::InitDone => {
                 let arrived = inner.arriving.take().unwrap_or_default();
+                inner.synced = true;
                 std::mem::replace(&mut inner.states, arrived) != inner.states
             }
             Event::Apply(node) => set(&mut inner.states, &node),
@@ -86,7 +100,7 @@ impl NodeIndex {
 /// Says whether anything changed; a node that appears and is well changes nothing for anybody.
 fn set(states: &mut States, node: &Node) -> bool {
     let name = node.name_any();
-    let state = trouble(node).map_or_else(|| State::Well(well_since(node)), |found| State::Trouble(found.into()));
+    let state = trouble(node).unwrap_or_else(|| State::Well(well_since(node)));
     let is_well = matches!(state, State::Well(_));
     match states.insert(name.as_str().into(), state.clone()) {
         Some(before) => before != state,
@@ -106,15 +120,19 @@ fn well_since(node: &Node) -> Option<Timestamp> {
     times.map(|at| at.0).max()
 }
 
-fn trouble(node: &Node) -> Option<String> {
+fn trouble(node: &Node) -> Option<State> {
     let conditions = conditions(node);
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
     if let Some(ready) = ready.filter(|ready| ready.status != "True") {
-        return Some(format!("not ready ({})", ready.reason.as_deref().unwrap_or("no reason given")));
+        let what = format!("not ready ({})", ready.reason.as_deref().unwrap_or("no reason given")).into();
+        return Some(State::Trouble { what, pressure_since: None });
     }
     let pressed =
         |condition: &&NodeCondition| condition.status == "True" && PRESSURES.contains(&condition.type_.as_str());
-    conditions.iter().find(pressed).map(|condition| condition.type_.clone())
+    conditions.iter().find(pressed).map(|condition| State::Trouble {
+        what: condition.type_.as_str().into(),
+        pressure_since: condition.last_transition_time.as_ref().map(|at| at.0),
+    })
 }
 
 #[cfg(test)]
@@ -138,12 +156,13 @@ mod tests {
         let index = NodeIndex::default();
         assert!(!index.apply(Event::Apply(node("True", "False"))));
         assert!(index.apply(Event::Apply(node("Unknown", "False"))));
-        assert_eq!(index.trouble("n1").as_deref(), Some("not ready (KubeletStopped)"));
+        assert_eq!(index.trouble("n1", Timestamp::MAX).as_deref(), Some("not ready (KubeletStopped)"));
         assert!(!index.apply(Event::Apply(node("Unknown", "False"))));
         assert!(index.apply(Event::Apply(node("True", "True"))));
-        assert_eq!(index.trouble("n1").as_deref(), Some("MemoryPressure"));
+        assert_eq!(index.trouble("n1", Timestamp::MAX).as_deref(), Some("MemoryPressure"));
+        assert_eq!(index.trouble("n1", Timestamp::MIN), None, "the release may have caused it");
         assert!(index.apply(Event::Apply(node("True", "False"))));
-        assert_eq!(index.trouble("n1"), None);
+        assert_eq!(index.trouble("n1", Timestamp::MAX), None);
         assert_eq!(index.well_since("n1").unwrap().to_string(), "2026-01-01T00:00:09Z");
     }
 
@@ -153,6 +172,6 @@ mod tests {
         index.apply(Event::Apply(node("False", "False")));
         index.apply(Event::Init);
         assert!(index.apply(Event::InitDone));
-        assert_eq!(index.trouble("n1"), None);
+        assert_eq!(index.trouble("n1", Timestamp::MAX), None);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -22,6 +23,8 @@ const STARTS_KEPT: usize = 8;
 const REPLICA_SET_LABEL: &str = "pod-template-hash";
 /// The label by which StatefulSets and DaemonSets mark theirs.
 const CONTROLLER_LABEL: &str = "controller-revision-hash";
+/// The kubelet writes its first status of a pod within this time.
+const FIRST_STATUS: Duration = Duration::from_secs(30);
 /// The longest message that is kept of a container or a pod.
 const MESSAGE: usize = 1024;
 
@@ -76,11 +79,12 @@ impl PodIndex {
         owners.iter().filter_map(|owner| inner.pods.get(owner)).flatten().cloned().collect()
     }
 
-    /// Visits the pods of everybody else.
-    pub fn visit_others(&self, ours: &BTreeSet<Arc<str>>, mut visit: impl FnMut(&PodFact)) {
+    /// The first pod of somebody else that is so.
+    #[must_use]
+    pub fn other(&self, ours: &BTreeSet<Arc<str>>, is: impl Fn(&PodFact) -> bool) -> Option<PodFact> {
         let inner = self.read();
         let others = inner.pods.iter().filter(|(owner, _)| !ours.contains(*owner));
-        others.flat_map(|(_, pods)| pods).for_each(&mut visit);
+        others.flat_map(|(_, pods)| pods).find(|pod| is(pod)).cloned()
     }
 
     /// Takes one watch event; says which workload it changed. Events that change no fact change nothing.
@@ -190,7 +194,7 @@ fn fact(pod: &Pod, (owner, revision): (&str, &str), before: Option<&PodFact>, no
         revision: RevisionHash::new(revision),
         created,
         ready_since,
-        first_ready: before.and_then(|known| known.first_ready).or(ready_since),
+        first_ready: before.and_then(|known| known.first_ready).or(ready_since).or_else(|| lost_readiness(pod)),
         terminating,
         finished: matches!(phase, "Succeeded" | "Failed"),
         restarts: statuses().iter().map(|s| u32::try_from(s.restart_count).unwrap_or(0)).sum(),
@@ -209,6 +213,14 @@ fn fact(pod: &Pod, (owner, revision): (&str, &str), before: Option<&PodFact>, no
             _ => containers,
         },
     })
+}
+
+/// A pod that is not Ready and changed to that long after a node took it was Ready once; when first, is forgotten.
+fn lost_readiness(pod: &Pod) -> Option<Timestamp> {
+    let at = |condition: &PodCondition| condition.last_transition_time.as_ref().map(|at| at.0);
+    let lost = condition(pod, "Ready").filter(|ready| ready.status == "False").and_then(at)?;
+    let taken = condition(pod, "PodScheduled").filter(|taken| taken.status == "True").and_then(at)?;
+    taken.checked_add(FIRST_STATUS).is_ok_and(|since| since < lost).then_some(lost)
 }
 
 fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {

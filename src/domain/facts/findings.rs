@@ -9,15 +9,24 @@ use jiff::Timestamp;
 
 use super::symptom::{Rule, Symptom};
 use super::weigh::Patient;
-use super::{FactKind, words};
+use super::{FactKind, StartRecord, words};
 use crate::domain::finding::{Finding, Novelty, Source};
 use crate::domain::outcome::FailureClass;
 
 /// One finding a kind, the clearest first. A pod that should have been ready `by` then and is not is one too.
-pub(super) fn of(new: &[Patient<'_>], old: &[Patient<'_>], by: Timestamp) -> Vec<Finding> {
+pub(super) fn of(
+    new: &[Patient<'_>],
+    old: &[Patient<'_>],
+    old_start: Option<StartRecord>,
+    by: Timestamp,
+) -> Vec<Finding> {
     let (seen, before) = (tally(new, by), tally(old, by));
     let finding = |(kind, (symptom, count)): (FactKind, (&Symptom, u64))| {
-        let known = before.get(&kind).map_or(0, |(_, count)| *count);
+        // Old pods may be gone already; how they started is known.
+        let recorded = old_start.filter(|_| matches!(symptom.rule, Rule::Ends(_))).map(|start| u64::from(start.exits));
+        let compared = !old.is_empty() || recorded.is_some();
+        let seen = before.get(&kind).map_or(0, |(_, count)| *count);
+        let known = if old.is_empty() { recorded.unwrap_or(0) } else { seen };
         let (issue, fix, class) = said(kind);
         Finding {
             source: Source::Pods,
@@ -27,12 +36,12 @@ pub(super) fn of(new: &[Patient<'_>], old: &[Patient<'_>], by: Timestamp) -> Vec
             service: None,
             class,
             new: count,
-            old: (!old.is_empty()).then_some(known),
-            novelty: match (old.is_empty(), known) {
-                (true, _) => Novelty::Unknown,
-                (false, 0) => Novelty::New,
-                (false, known) if known * 2 < count => Novelty::More,
-                (false, _) => Novelty::Known,
+            old: compared.then_some(known),
+            novelty: match (compared, known) {
+                (false, _) => Novelty::Unknown,
+                (true, 0) => Novelty::New,
+                (true, known) if known * 2 < count => Novelty::More,
+                (true, _) => Novelty::Known,
             },
         }
     };

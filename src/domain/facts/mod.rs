@@ -27,6 +27,8 @@ use super::rollout::{PodFact, Workload};
 
 /// A service may end once or twice at every start, waiting for its database: allowed where nobody saw the old one start.
 const UNKNOWN_START: u32 = 2;
+/// However badly the old revision started: what ends more often than that is a loop all the same.
+const MOST_ALLOWED: u32 = 3;
 /// How long after its creation a pod is starting.
 const START: Duration = Duration::from_mins(5);
 /// Of an old pod whose ends nobody saw one by one, at most so many can have belonged to its start.
@@ -126,7 +128,9 @@ fn start_exits(pod: &PodFact) -> u32 {
 /// What the rest of the cluster looks like; asked only when a fact is about to be stated.
 pub trait Around {
     /// What is wrong with a node.
-    fn node_trouble(&self, node: &str) -> Option<Arc<str>>;
+    ///
+    /// Pressure that began since then may be the release's own work, and is none.
+    fn node_trouble(&self, node: &str, since: Timestamp) -> Option<Arc<str>>;
     /// Since when nothing is wrong with it.
     fn node_well_since(&self, node: &str) -> Option<Timestamp>;
     /// A pod of somebody else that began to fail on the node since then, as `namespace/name`.

@@ -65,10 +65,16 @@ pub struct Lens<'a> {
     pub allowed_exits: u32,
     /// Ends before this moment do not count.
     pub since: Timestamp,
+    /// Whether the template changed what decides about places.
+    pub placement_changed: bool,
     /// Now.
     pub now: Timestamp,
 }
 
+/// Ends before a pod is this old are its start.
+const START: Duration = super::START;
+/// Kills by probes count for this long.
+const KILLS_WITHIN: Duration = Duration::from_mins(10);
 /// A node that came back gives its pods at least this long.
 const NODE_GRACE: Duration = Duration::from_mins(1);
 
@@ -79,20 +85,17 @@ pub fn symptoms(pod: &PodFact, told: Option<&Told>, well_since: Option<Timestamp
         // The cluster ends it; what its containers do on the way says nothing about the release.
         return Vec::new();
     }
+    // While its node was away a pod could do nothing about it.
+    let came_back = well_since.filter(|since| pod.scheduled.is_some_and(|taken| taken < *since));
+    let lens = &Lens { since: came_back.map_or(lens.since, |since| since.max(lens.since)), ..*lens };
     let mut found = Vec::new();
-    let kills = told.map_or(0, |told| told.probe_kills);
     found.extend(killed(pod, told, lens));
-    found.extend(crashed(pod, kills, lens));
+    found.extend(crashed(pod, told, lens));
     found.extend(out_of_memory(pod, lens));
     found.extend(pod.containers.iter().filter_map(|container| obstructed(pod, container, lens)));
     found.extend(not_mounted(pod, told, lens));
-    // What keeps a pod from being ready says more than that it is not.
-    if found.is_empty() {
-        found.extend(not_ready(pod, well_since, lens));
-    }
+    found.extend(not_ready(pod, well_since, lens));
     for symptom in &mut found {
-        // While its node was away a pod could do nothing about it.
-        let came_back = well_since.filter(|since| pod.scheduled.is_some_and(|taken| taken < *since));
         if let (Rule::From(due), Some(since)) = (&mut symptom.rule, came_back) {
             *due = (*due).max(after(since, NODE_GRACE));
         }
@@ -120,10 +123,11 @@ fn recent<'a>(pod: &'a PodFact, lens: &Lens<'_>) -> impl Iterator<Item = (&'a Co
 fn killed(pod: &PodFact, told: Option<&Told>, lens: &Lens<'_>) -> Option<Symptom> {
     lens.policy.liveness_kills?;
     let told = told.filter(|told| told.probe_kills > 0)?;
-    let (container, exit) = recent(pod, lens).filter(|(container, _)| container.is_probed).last()?;
+    let (count, last) = probe_kills(pod, told, lens);
+    let (container, exit) = last.filter(|_| count > 0)?;
     Some(Symptom {
         kind: FactKind::LivenessKills,
-        rule: Rule::ProbeKills(told.probe_kills),
+        rule: Rule::ProbeKills(count),
         sample: Sample {
             message: told.probe_failed.clone().unwrap_or_else(|| "".into()),
             ..sample(pod, Some(container), Some(exit))
@@ -131,12 +135,26 @@ fn killed(pod: &PodFact, told: Option<&Told>, lens: &Lens<'_>) -> Option<Symptom
     })
 }
 
-fn crashed(pod: &PodFact, kills: u32, lens: &Lens<'_>) -> Option<Symptom> {
+/// Kills that events tell of and ends confirm; events alone are written by anybody.
+fn probe_kills<'a>(pod: &'a PodFact, told: &Told, lens: &Lens<'_>) -> (u32, Option<(&'a ContainerFact, &'a Exit)>) {
+    let since = lens.now.checked_sub(KILLS_WITHIN).unwrap_or(lens.since).max(lens.since);
+    let probed =
+        |(container, exit): &(&ContainerFact, &Exit)| container.is_probed && exit.at >= since && !exit.is_oom();
+    let ends: Vec<_> = recent(pod, lens).filter(probed).collect();
+    let count = u32::try_from(ends.len()).unwrap_or(u32::MAX).min(told.probe_kills);
+    (count, ends.last().copied())
+}
+
+fn crashed(pod: &PodFact, told: Option<&Told>, lens: &Lens<'_>) -> Option<Symptom> {
     let CrashLoop { within, .. } = lens.policy.crash_loop?;
     let since = lens.now.checked_sub(within).unwrap_or(lens.since).max(lens.since);
     let within: Vec<_> = recent(pod, lens).filter(|(_, exit)| exit.at >= since).collect();
-    let count = u32::try_from(within.len()).unwrap_or(u32::MAX);
-    let excess = count.saturating_sub(lens.allowed_exits).saturating_sub(kills);
+    let counted = |ends: usize| u32::try_from(ends).unwrap_or(u32::MAX);
+    let grown = after(pod.created, START);
+    let early = counted(within.iter().filter(|(_, exit)| exit.at <= grown).count());
+    let late = counted(within.len()).saturating_sub(early);
+    let kills = lens.policy.liveness_kills.and(told).map_or(0, |told| probe_kills(pod, told, lens).0);
+    let excess = early.saturating_sub(lens.allowed_exits).saturating_add(late).saturating_sub(kills);
     let (container, exit) = within.last().filter(|_| excess > 0)?;
     // Whatever ended it most often gives the name.
     let most =
@@ -225,13 +243,18 @@ fn not_ready(pod: &PodFact, well_since: Option<Timestamp>, lens: &Lens<'_>) -> O
         None => return None,
     };
     // Once it was Ready, losing it is a matter of its requests and its probes.
-    let scheduled = pod.scheduled.filter(|_| pod.first_ready.is_none() && pod.is_live())?;
+    // A template that asks for what no node has is the release's own matter.
+    let homeless = (pod.unschedulable.is_some() && lens.placement_changed).then_some(pod.created);
+    let scheduled = pod.scheduled.or(homeless).filter(|_| pod.first_ready.is_none() && pod.is_live())?;
     let scheduled = well_since.map_or(scheduled, |since| since.max(scheduled));
     let container = pod.containers.iter().find(|container| !container.ready && container.role != Role::Init);
     Some(Symptom {
         kind: FactKind::NeverReady,
         rule: Rule::From(after(scheduled, patience)),
-        sample: sample(pod, container, None),
+        sample: Sample {
+            message: pod.unschedulable.clone().unwrap_or_else(|| "".into()),
+            ..sample(pod, container, None)
+        },
     })
 }
 

@@ -16,7 +16,7 @@ struct Calm {
 }
 
 impl Around for Calm {
-    fn node_trouble(&self, node: &str) -> Option<Arc<str>> {
+    fn node_trouble(&self, node: &str, _: Timestamp) -> Option<Arc<str>> {
         self.node.filter(|bad| *bad == node).map(|_| "not ready".into())
     }
 
@@ -141,6 +141,19 @@ fn three_ends_of_the_only_pod_are_a_crash_loop() {
 }
 
 #[test]
+fn that_all_pods_end_once_at_the_same_moment_is_no_loop() {
+    let pods: Vec<PodFact> = (0..5).map(|n| new(&format!("p{n}"), ended(&[100], "Error"))).collect();
+    assert_eq!(Scene::of(pods).fact(101), None);
+}
+
+#[test]
+fn a_release_that_never_stops_crashing_is_found_however_badly_the_old_one_started() {
+    let mut scene = Scene::of(vec![new("a", ended(&[0, 1, 12, 33, 75, 157], "Error"))]);
+    scene.current.baseline_start = Some(StartRecord { exits: 40 });
+    assert_eq!(scene.fact(76), Some(FactKind::CrashLoop));
+}
+
+#[test]
 fn ends_further_apart_than_the_time_they_are_counted_in_are_none() {
     assert_eq!(Scene::of(vec![new("a", ended(&[1, 200, 400], "Error"))]).fact(400), None);
 }
@@ -183,6 +196,9 @@ fn two_kills_for_memory_are_enough_unless_the_old_revision_has_them_as_often() {
     let oom = |name| new(name, ended(&[10], "OOMKilled"));
     assert_eq!(Scene::of(vec![oom("a"), oom("b")]).fact(20), Some(FactKind::OutOfMemory));
     assert_eq!(Scene::of(vec![oom("a")]).fact(20), None);
+    // One in a while on the old revision, and two at once on the new one: more than chance.
+    let seldom = PodFact { created: at(-7200), ..old("c", ended(&[2], "OOMKilled")) };
+    assert_eq!(Scene::of(vec![oom("a"), oom("b"), seldom]).fact(20), Some(FactKind::OutOfMemory));
     let often = old("c", ended(&[2, 5, 8, 11, 14], "OOMKilled"));
     assert_eq!(Scene::of(vec![oom("a"), oom("b"), often]).fact(20), None);
 }
@@ -263,11 +279,15 @@ fn pods_without_a_place_hold_with_their_reason_unless_the_template_changed_what_
         ..fixture::pod("a", "bad")
     };
     let mut scene = Scene::of(vec![homeless, well("b", "good")]);
-    assert_eq!(scene.held(5), Some(Reason::Unschedulable));
+    assert_eq!(scene.held(5), None, "a surge pod may wait a moment");
+    assert_eq!(scene.at(5).next, Some(at(10)));
+    assert_eq!(scene.held(10), Some(Reason::Unschedulable));
     scene.workload.replica_failure = Some("exceeded quota: pods".into());
     assert_eq!(scene.held(5), Some(Reason::ReplicaFailure));
     scene.workload.revisions.get_mut(&RevisionHash::new("bad")).unwrap().placement = 7;
     assert_eq!(scene.held(5), None);
+    // Then it is the release that asks for what no node has.
+    assert_eq!(scene.fact(600), Some(FactKind::NeverReady));
 }
 
 #[test]
@@ -300,6 +320,10 @@ fn readiness_is_waited_for_to_its_deadline_and_a_passed_deadline_needs_a_pod_tha
     assert_eq!(scene.fact(600), Some(FactKind::NeverReady));
     scene.workload.deadline_passed = true;
     assert_eq!(scene.fact(300), Some(FactKind::Progress));
+    // Old pods that are not ready either: something else is wrong.
+    let unready = PodFact { ready_since: None, ..old("o", container("app")) };
+    scene.pods.push(unready);
+    assert_eq!(scene.held(300), Some(Reason::SharedIncident));
     scene.pods = vec![well("a", "bad")];
     assert_eq!(scene.fact(300), None);
 }

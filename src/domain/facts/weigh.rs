@@ -9,12 +9,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::symptom::{self, Lens, Rule, Symptom};
-use super::{FactInput, FactKind, HardFact, Hold, Report, START, UNKNOWN_START, findings, words};
+use super::{FactInput, FactKind, HardFact, Hold, MOST_ALLOWED, Report, START, UNKNOWN_START, findings, words};
+use crate::domain::logs::at_least;
 use crate::domain::outcome::Reason;
+use crate::domain::pod::is_refused;
 use crate::domain::rollout::PodFact;
 
+/// How unlikely more kills than on the old revision must be by chance.
+const CHANCE: f64 = 0.05;
 /// A pod that a node took this long ago had time to start.
 const TIME_TO_START: Duration = Duration::from_secs(10);
+/// A pod that finds no node this long holds the verdict.
+const WITHOUT_PLACE: Duration = Duration::from_secs(10);
 /// How long before the rollout something may have begun to be part of the same trouble.
 const BEFORE: Duration = Duration::from_mins(5);
 
@@ -29,7 +35,8 @@ pub(super) struct Patient<'a> {
 impl Patient<'_> {
     fn had_time_to_start(&self, now: Timestamp) -> bool {
         let taken = self.pod.scheduled.and_then(|at| at.checked_add(TIME_TO_START).ok());
-        self.pod.first_ready.is_some() || !self.symptoms.is_empty() || taken.is_some_and(|at| at <= now)
+        let shows = |symptom: &Symptom| !matches!(symptom.rule, Rule::From(due) if due > now);
+        self.pod.first_ready.is_some() || self.symptoms.iter().any(shows) || taken.is_some_and(|at| at <= now)
     }
 }
 
@@ -47,17 +54,17 @@ struct Candidate<'a> {
 pub(super) fn report(input: &FactInput<'_>) -> Report {
     let mut new = patients(input, |pod| pod.revision == input.current.revision, allowed(input));
     let old = patients(input, |pod| Some(&pod.revision) == input.current.baseline.as_ref(), 0);
-    let mut report =
-        Report { findings: findings::of(&new, &old, input.now), next: next(input, &new), ..Report::default() };
-    if let Some(first) = strongest(input, &new) {
-        let better = same_in_old(input, &first, &old).or_else(|| registry_down(input, &first));
-        if better.is_some() {
-            report.hold = better;
-            return report;
-        }
-        drop(first);
+    // A passed deadline is one for every pod that is not ready.
+    let late = input.policy.progress_deadline && input.workload.deadline_passed;
+    let by = if late { Timestamp::MAX } else { input.now };
+    let found = findings::of(&new, &old, input.current.baseline_start, by);
+    let mut report = Report { findings: found, next: next(input, &new), ..Report::default() };
+    let explained = |fact: &Candidate<'_>| same_in_old(input, fact, &old).or_else(|| registry_down(input, fact));
+    if !candidates(input, &new).is_empty() {
         excuse(input, &mut new);
-        match strongest(input, &new) {
+        let left = candidates(input, &new);
+        // What explains one fact may not explain another.
+        match left.iter().find(|fact| explained(fact).is_none()) {
             Some(fact) => {
                 let started = new.iter().filter(|patient| patient.excused.is_none()).count();
                 report.fact = Some(HardFact {
@@ -67,7 +74,7 @@ pub(super) fn report(input: &FactInput<'_>) -> Report {
                 });
                 return report;
             }
-            None => report.hold = node_explains(&new),
+            None => report.hold = left.first().and_then(explained).or_else(|| node_explains(&new)),
         }
     }
     report.hold = report.hold.or_else(|| without_place(input, &new));
@@ -75,8 +82,14 @@ pub(super) fn report(input: &FactInput<'_>) -> Report {
 }
 
 fn patients<'a>(input: &FactInput<'a>, wanted: impl Fn(&PodFact) -> bool, allowed_exits: u32) -> Vec<Patient<'a>> {
-    let lens =
-        Lens { policy: input.policy, workload: input.workload, allowed_exits, since: Timestamp::MIN, now: input.now };
+    let lens = Lens {
+        policy: input.policy,
+        workload: input.workload,
+        allowed_exits,
+        since: Timestamp::MIN,
+        placement_changed: placement_changed(input),
+        now: input.now,
+    };
     let well_since = |pod: &PodFact| pod.node.as_deref().and_then(|node| input.around.node_well_since(node));
     let live = input.pods.iter().filter(|pod| pod.is_live() && wanted(pod));
     live.map(|pod| Patient {
@@ -88,7 +101,7 @@ fn patients<'a>(input: &FactInput<'a>, wanted: impl Fn(&PodFact) -> bool, allowe
 }
 
 fn allowed(input: &FactInput<'_>) -> u32 {
-    input.current.baseline_start.map_or(UNKNOWN_START, |start| start.exits)
+    input.current.baseline_start.map_or(UNKNOWN_START, |start| start.exits).min(MOST_ALLOWED)
 }
 
 /// How many pods have to show it: a tenth of those that had time to start, one at least, two once there are three.
@@ -96,8 +109,8 @@ fn needed(started: usize) -> usize {
     started.div_ceil(10).max(if started >= 3 { 2 } else { 1 })
 }
 
-/// The clearest fact that the numbers give.
-fn strongest<'a>(input: &FactInput<'_>, new: &'a [Patient<'a>]) -> Option<Candidate<'a>> {
+/// The facts that the numbers give, the clearest first.
+fn candidates<'a>(input: &FactInput<'_>, new: &'a [Patient<'a>]) -> Vec<Candidate<'a>> {
     let counted: Vec<&Patient<'_>> = new.iter().filter(|patient| patient.excused.is_none()).collect();
     let started = counted.iter().filter(|patient| patient.had_time_to_start(input.now)).count();
     let mut candidates = lasting(input, &counted);
@@ -106,7 +119,8 @@ fn strongest<'a>(input: &FactInput<'_>, new: &'a [Patient<'a>]) -> Option<Candid
     candidates.extend(crashes(input, &counted));
     candidates.extend(deadline(input, &counted));
     candidates.retain(|candidate| candidate.pods.len() >= needed(started));
-    candidates.into_iter().min_by_key(|candidate| candidate.kind)
+    candidates.sort_by_key(|candidate| candidate.kind);
+    candidates
 }
 
 fn showing<'a>(
@@ -156,7 +170,8 @@ fn crashes<'a>(input: &FactInput<'_>, counted: &[&'a Patient<'a>]) -> Option<Can
     });
     let total = shown.iter().map(|(_, _, count)| *count).fold(0, u32::saturating_add);
     let one = shown.iter().any(|(_, _, count)| *count >= limits.pod_exits);
-    let several = shown.len() >= 2 && total >= limits.exits;
+    // That all pods end once at the same moment is an incident, not a loop.
+    let several = shown.len() >= 2 && total >= limits.exits && shown.iter().any(|(_, _, count)| *count >= 2);
     candidate(None, shown).filter(|_| one || several)
 }
 
@@ -186,7 +201,10 @@ fn out_of_memory<'a>(input: &FactInput<'_>, counted: &[&'a Patient<'a>]) -> Opti
     let old_hours = hours(&mut old());
     let old_kills: u32 = old().map(kills).sum();
     let new_hours = hours(&mut counted.iter().map(|patient| patient.pod));
-    let more = old_hours <= 0.0 || f64::from(found.count) / new_hours.max(1e-9) > f64::from(old_kills) / old_hours;
+    // Without any kill of the old revision every one is more; else chance must not explain it.
+    let share = new_hours / (new_hours + old_hours).max(f64::MIN_POSITIVE);
+    let kills = u64::from(found.count);
+    let more = old_kills == 0 || at_least(kills, kills + u64::from(old_kills), share) < CHANCE;
     more.then_some(found)
 }
 
@@ -204,7 +222,8 @@ fn deadline<'a>(input: &FactInput<'_>, counted: &[&'a Patient<'a>]) -> Option<Ca
     if !input.policy.progress_deadline || !input.workload.deadline_passed {
         return None;
     }
-    let unwell = |patient: &&&Patient<'_>| patient.pod.ready_since.is_none() && patient.pod.unschedulable.is_none();
+    let placed = |pod: &PodFact| pod.unschedulable.is_none() || placement_changed(input);
+    let unwell = |patient: &&&Patient<'_>| patient.pod.ready_since.is_none() && placed(patient.pod);
     let pods: Vec<&Patient<'_>> = counted.iter().filter(unwell).copied().collect();
     let symptom = pods.iter().flat_map(|patient| &patient.symptoms).min_by_key(|symptom| symptom.kind)?;
     Some(Candidate { kind: FactKind::Progress, pods, symptom, count: 1 })
@@ -223,7 +242,7 @@ fn same_in_old(input: &FactInput<'_>, fact: &Candidate<'_>, old: &[Patient<'_>])
             // Counted by rate already.
             Rule::MemoryKills(_) => false,
             Rule::ProbeKills(_) => recent && patient.pod.containers.iter().any(|container| container.is_probed),
-            Rule::From(_) if fact.kind == FactKind::NeverReady => unready,
+            Rule::From(_) if matches!(fact.kind, FactKind::NeverReady | FactKind::Progress) => unready,
             Rule::From(_) => patient.symptoms.iter().any(|symptom| symptom.kind == fact.kind),
         }
     };
@@ -245,9 +264,11 @@ fn registry_down(input: &FactInput<'_>, fact: &Candidate<'_>) -> Option<Hold> {
         .iter()
         .flat_map(|patient| &patient.pod.containers)
         .any(|container| container.trouble.as_ref().is_some_and(|trouble| trouble.hopeless_since.is_some()));
+    // Who is turned away for a wrong pull secret does not find the registry down.
+    let refused = is_refused(&fact.symptom.sample.message);
     let since = input.current.started.checked_sub(BEFORE).unwrap_or(input.current.started);
     let registry = registry(image);
-    let other = input.around.cannot_pull(registry, since).filter(|_| !hopeless)?;
+    let other = input.around.cannot_pull(registry, since).filter(|_| !hopeless && !refused)?;
     Some(Hold { reason: Reason::RegistryUnavailable, message: words::registry(registry, &other, fact.symptom) })
 }
 
@@ -265,7 +286,7 @@ pub fn registry(image: &str) -> &str {
 fn excuse(input: &FactInput<'_>, new: &mut [Patient<'_>]) {
     let well: Vec<_> = new
         .iter()
-        .filter(|patient| patient.pod.ready_since.is_some())
+        .filter(|patient| patient.pod.ready_since.is_some() && patient.symptoms.is_empty())
         .map(|patient| patient.pod.node.clone())
         .collect();
     let since = input.current.started.checked_sub(BEFORE).unwrap_or(input.current.started);
@@ -274,7 +295,7 @@ fn excuse(input: &FactInput<'_>, new: &mut [Patient<'_>]) {
         let Some(node) = patient.pod.node.clone() else { continue };
         let well_elsewhere = well.iter().any(|other| other.as_ref() != Some(&node));
         let explain = || {
-            if let Some(trouble) = input.around.node_trouble(&node) {
+            if let Some(trouble) = input.around.node_trouble(&node, input.current.started) {
                 return Some(format!("node {node} is in trouble: {trouble}"));
             }
             let other = input.around.fails_on(&node, since).filter(|_| well_elsewhere)?;
@@ -290,20 +311,34 @@ fn node_explains(new: &[Patient<'_>]) -> Option<Hold> {
     Some(Hold { reason: Reason::NodeProblem, message })
 }
 
+fn placement_changed(input: &FactInput<'_>) -> bool {
+    input.workload.placement_changed(&input.current.revision, input.current.baseline.as_ref())
+}
+
 /// Pods that are not let in or find no place. If the template changed what decides about that, it is the release's
 /// matter, and its deadlines count.
 fn without_place(input: &FactInput<'_>, new: &[Patient<'_>]) -> Option<Hold> {
-    let current = input.current;
-    if input.workload.placement_changed(&current.revision, current.baseline.as_ref()) {
+    if placement_changed(input) {
         return None;
     }
     if let Some(message) = &input.workload.replica_failure {
         let message = format!("pods of the new revision cannot be made: {message}");
         return Some(Hold { reason: Reason::ReplicaFailure, message });
     }
-    let waiting: Vec<_> = new.iter().filter_map(|patient| patient.pod.unschedulable.as_deref()).collect();
+    // A surge pod may wait a moment for one that leaves.
+    let long = |pod: &PodFact| place_due(pod).is_some_and(|due| due <= input.now);
+    let waiting: Vec<_> = new
+        .iter()
+        .filter(|patient| long(patient.pod))
+        .filter_map(|patient| patient.pod.unschedulable.as_deref())
+        .collect();
     let message = format!("{} of the new revision's pods find no node: {}", waiting.len(), waiting.first()?);
     Some(Hold { reason: Reason::Unschedulable, message })
+}
+
+/// From when on a pod without a place is worth a word.
+fn place_due(pod: &PodFact) -> Option<Timestamp> {
+    pod.unschedulable.as_ref().and_then(|_| pod.created.checked_add(WITHOUT_PLACE).ok())
 }
 
 /// When something that lasts will have lasted long enough.
@@ -315,5 +350,6 @@ fn next(input: &FactInput<'_>, new: &[Patient<'_>]) -> Option<Timestamp> {
     let lasting = new.iter().flat_map(|patient| &patient.symptoms).filter_map(due);
     let stuck = new.iter().filter(|patient| symptom::awaits_volumes(patient.pod));
     let mounts = stuck.filter_map(|patient| patient.pod.scheduled?.checked_add(input.policy.volume_mounts?).ok());
-    lasting.chain(mounts).filter(|at| *at > input.now).min()
+    let places = new.iter().filter_map(|patient| place_due(patient.pod));
+    lasting.chain(mounts).chain(places).filter(|at| *at > input.now).min()
 }

@@ -92,7 +92,8 @@ fn is_more(new: u64, old: u64, share: f64) -> bool {
 }
 
 /// The chance that of `n` at least `k` fall on one side whose share is `p`: the exact binomial tail.
-fn at_least(k: u64, n: u64, p: f64) -> f64 {
+#[must_use]
+pub fn at_least(k: u64, n: u64, p: f64) -> f64 {
     let (k, n) = (to_f64(k), to_f64(n));
     if k <= n * p {
         return 1.0;

@@ -17,7 +17,7 @@ pub mod structured;
 pub mod table;
 pub mod tally;
 
-pub use compare::{Exposure, findings};
+pub use compare::{Exposure, at_least, findings};
 pub use join::{Entry, Reader, Trace};
 pub use lines::Volume;
 pub use patterns::{PatternError, Patterns, UserPattern};

@@ -50,21 +50,26 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
         Kind::Deployment | Kind::StatefulSet => count(workload, "/spec/replicas")?.unwrap_or(1),
         Kind::DaemonSet => count(workload, "/status/desiredNumberScheduled")?.unwrap_or(0),
     };
+    let generation =
+        integer(workload, "/metadata/generation")?.ok_or_else(|| missing(workload, "/metadata/generation"))?;
+    let observed_generation = integer(workload, "/status/observedGeneration")?.unwrap_or(0);
     Ok(Workload {
         kind,
         uid: uid.into(),
-        generation: integer(workload, "/metadata/generation")?
-            .ok_or_else(|| missing(workload, "/metadata/generation"))?,
-        observed_generation: integer(workload, "/status/observedGeneration")?.unwrap_or(0),
+        generation,
+        observed_generation,
         replicas,
         paused: flag(workload, "/spec/paused")?,
         waves: waves(kind, workload, replicas),
         min_ready_seconds: count(workload, "/spec/minReadySeconds")?.unwrap_or(0),
         progress_deadline_seconds: count(workload, "/spec/progressDeadlineSeconds")?
             .unwrap_or(DEFAULT_PROGRESS_DEADLINE),
+        // Conditions of the template before speak of the template before.
         replica_failure: condition(workload, "ReplicaFailure", "True")
+            .filter(|_| observed_generation >= generation)
             .and_then(|condition| condition.get("message")?.as_str().map(str::to_owned)),
         deadline_passed: condition(workload, "Progressing", "False")
+            .filter(|_| observed_generation >= generation)
             .is_some_and(|found| found.get("reason").and_then(Value::as_str) == Some("ProgressDeadlineExceeded")),
         controlled_by: controller_of(workload).map(owner_name),
         skip: annotation(workload, SKIP),
