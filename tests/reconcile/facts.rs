@@ -99,7 +99,7 @@ async fn as_many_ends_as_the_old_revision_had_at_its_start_are_no_crash_loop() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_without_a_place_hold_the_verdict_and_say_why() {
-    let (rig, _operator) = Rig::watching(json!({})).await;
+    let (rig, _operator) = Rig::watching(json!({"analysis": {"window": "1h"}})).await;
     rig.push("shop:v2");
     for key in pods_with(&rig, "shop:v2").await {
         rig.api.change(&key, |pod| {
