@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::memory::GuardKey;
 use crate::domain::finding::Finding;
-use crate::domain::logs::{self, Exposure, LogPolicy, Tally};
+use crate::domain::logs::{self, Exposure, LogPolicy, Mark, Tally};
 use crate::domain::pod::{ContainerFact, Role, Standing};
 use crate::domain::probe::compare::LAST;
 use crate::domain::probe::version::tag_of;
@@ -84,7 +84,7 @@ struct Notes {
     /// Seconds that were read, by side.
     read: HashMap<Side, f64>,
     /// How far the log of each container was read, by the pod's uid and the container's name.
-    cursors: HashMap<(Arc<str>, Arc<str>), Timestamp>,
+    cursors: HashMap<(Arc<str>, Arc<str>), Mark>,
     /// The last answers, by probe, side and pod.
     answers: BTreeMap<(String, bool, String), Asked>,
 }
@@ -228,22 +228,24 @@ impl Inspections {
             // How it started, long ago.
             self.read(&request(false, None, START_BYTES), side, &order.logs, notes).await;
         }
-        let since = Some(cursor.unwrap_or(from));
+        let since = Some(cursor.unwrap_or(from.into()));
         let mut until = since;
         // The end of a container is told in the log of the one before, once it was started again.
         let crashed = container.ended > 0 && container.standing != Standing::Ended && container.role != Role::Init;
         if crashed {
             until = self.read(&request(true, since, order.logs.max_bytes), side, &order.logs, notes).await.or(until);
         }
-        until = self.read(&request(false, since, order.logs.max_bytes), side, &order.logs, notes).await.max(until);
+        // A log that holds nothing new says nothing about how far the one before was read.
+        let now = self.read(&request(false, since, order.logs.max_bytes), side, &order.logs, notes).await;
+        until = now.filter(|now| Some(*now) != since).or(until);
         if let Some(until) = until {
             notes.cursors.insert(place, until);
         }
-        let seconds = order.now.duration_since(since.unwrap_or(from)).as_secs_f64().max(0.0);
+        let seconds = order.now.duration_since(cursor.map_or(from, |mark| mark.at)).as_secs_f64().max(0.0);
         *notes.read.entry(side).or_default() += seconds;
     }
 
-    async fn read(&self, request: &LogRequest, side: Side, policy: &LogPolicy, notes: &mut Notes) -> Option<Timestamp> {
+    async fn read(&self, request: &LogRequest, side: Side, policy: &LogPolicy, notes: &mut Notes) -> Option<Mark> {
         let tally = notes.tallies.entry(side).or_default();
         let from = logs::From { container: &request.container, pod: &request.pod.name };
         let reading =
