@@ -52,37 +52,7 @@ struct Row {
     signatures: usize,
 }
 
-fn cause() {
-    let expr = |n: usize| format!(r"(?i)ledger{n} (?:refused|rejected) \w+ after \d{{1,3}} tries|E{n:04}-\d+");
-    let all: Vec<_> = (0..100).map(expr).collect();
-    let block = String::from_utf8(block(100)).unwrap();
-    let plain: Vec<_> = block.lines().filter(|l| l.contains("worker 7")).take(3000).map(str::as_bytes).collect();
-    let total = block.lines().count();
-    println!("of {total} lines {} of no level", block.lines().filter(|l| l.contains("worker 7")).count());
-    let time = |name: &str, f: &dyn Fn(&[u8]) -> bool| {
-        let started = Instant::now();
-        let hits = plain.iter().filter(|l| f(l)).count();
-        println!("{name}: {:.2} us a line, {hits} hits", started.elapsed().as_secs_f64() * 1e6 / plain.len() as f64);
-    };
-    let set = |unicode: bool, cache: usize| regex::bytes::RegexSetBuilder::new(&all).unicode(unicode).size_limit(1<<26).dfa_size_limit(cache).build().unwrap();
-    let (u4, u64m, a4, a64) = (set(true, 4<<20), set(true, 64<<20), set(false, 4<<20), set(false, 64<<20));
-    time("set, unicode, 4 MiB", &|l| u4.is_match(l));
-    time("set, unicode, 4 MiB, which", &|l| u4.matches(l).matched_any());
-    time("set, ascii, 4 MiB, which", &|l| a4.matches(l).matched_any());
-    time("set, unicode, 64 MiB", &|l| u64m.is_match(l));
-    time("set, ascii, 4 MiB", &|l| a4.is_match(l));
-    time("set, ascii, 64 MiB", &|l| a64.is_match(l));
-    let single: Vec<_> = all.iter().map(|e| regex::bytes::RegexBuilder::new(e).dfa_size_limit(256*1024).build().unwrap()).collect();
-    time("100 single, unicode, 256 KiB", &|l| single.iter().any(|r| r.is_match(l)));
-    let b = Patterns::built_in();
-    let h = hundred().unwrap();
-    let entries: Vec<_> = { let mut v = Vec::new(); let mut r = Reader::new(true); let mut sink = |e| v.push(e); for c in block.as_bytes().chunks(CHUNK) { r.feed(c, &mut sink); } r.end(true, &mut sink); v };
-    for (name, p) in [("built in", &b), ("hundred", &h)] { let s = Instant::now(); let hits = entries.iter().filter(|e| p.find(e).is_some()).count(); println!("find {name}: {:.2} us an entry, {hits} hits", s.elapsed().as_secs_f64()*1e6/entries.len() as f64); }
-    let s = Instant::now(); let mut n = 0; let mut r = Reader::new(true); let mut sink = |_| n += 1; for c in block.as_bytes().chunks(CHUNK) { r.feed(c, &mut sink); } r.end(true, &mut sink); println!("read: {:.2} us a line, {n}", s.elapsed().as_secs_f64()*1e6/total as f64);
-}
-
 fn main() -> Result<()> {
-    if std::env::var("CAUSE").is_ok() { cause(); return Ok(()); }
     let (plain, hundred) = (Patterns::built_in(), hundred()?);
     let cases = [
         ("1 % errors, built-in patterns", 10, &plain, 100),

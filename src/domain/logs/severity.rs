@@ -245,7 +245,8 @@ pub fn exception(text: &str) -> Option<(&str, &str)> {
         .any(|suffix| last.ends_with(suffix))
         || name.contains(".exceptions.")
         || name.contains(".errors.")
-        || (name.contains('.') && ["DoesNotExist", "Timeout", "Refused", "NotFound"].iter().any(|s| last.ends_with(s)));
+        || (name.contains(['.', ':'])
+            && ["DoesNotExist", "Timeout", "Refused", "NotFound", "Invalid"].iter().any(|s| last.ends_with(s)));
     if !plain || !capital || !named {
         return None;
     }
@@ -436,7 +437,9 @@ fn message(text: &str) -> &str {
         }
         let is_number = token.bytes().all(|b| b.is_ascii_digit());
         let is_separator = matches!(token, "-" | "--" | "---" | "|" | "*" | ":");
-        let is_logger = tail.starts_with("- ") || (token.ends_with(':') && token.contains('.'));
+        // `shop.db:psycopg.Error:` is a logger and an exception in one word, as Python writes them.
+        let two = token.trim_end_matches(':').contains(':') && token.ends_with("Error:");
+        let is_logger = tail.starts_with("- ") || (token.ends_with(':') && token.contains('.') && !two);
         if let Some(length) = bracketed(rest).filter(|length| rest.get(*length..).is_some_and(|r| !r.trim().is_empty()))
         {
             rest = rest.get(length..).unwrap_or_default().trim_start_matches(':').trim_start();
