@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::memory::GuardKey;
 use crate::domain::finding::Finding;
-use crate::domain::logs::{self, Exposure, LogPolicy, Tally};
+use crate::domain::logs::{self, Exposure, LogPolicy, Mark, Tally};
 use crate::domain::pod::{ContainerFact, Role, Standing};
 use crate::domain::probe::compare::LAST;
 use crate::domain::probe::version::tag_of;
@@ -87,7 +87,7 @@ struct Notes {
     read: HashMap<Side, f64>,
     /// How far the log of each container was read, and how often it had ended by then, by the pod's uid and the
     /// container's name.
-    cursors: HashMap<(Arc<str>, Arc<str>), (Timestamp, u32)>,
+    cursors: HashMap<(Arc<str>, Arc<str>), (Mark, u32)>,
     /// The last answers, by probe, side and pod.
     answers: BTreeMap<(String, bool, String), Asked>,
 }
@@ -246,7 +246,7 @@ impl Inspections {
             // How it started, long ago.
             self.read(&request(false, None, START_BYTES), side, &order.logs, notes).await;
         }
-        let since = Some(cursor.map_or(from, |(until, _)| until));
+        let since = Some(cursor.map_or(from.into(), |(mark, _)| mark));
         let mut until = since;
         // The end of a container is told in the log of the one before, once it was started again.
         let ended = container.ended > cursor.map_or(0, |(_, ended)| ended);
@@ -260,12 +260,12 @@ impl Inspections {
         // While it backs off both are the same log: what was read is not read again.
         let last = self.read(&request(false, until, order.logs.max_bytes), side, &order.logs, notes).await;
         let (read, whole) = last.unwrap_or((None, false));
-        until = read.max(until);
+        until = read.or(until);
         let Some(until) = until else { return };
         notes.cursors.insert(place, (until, container.ended));
         // As far as the log was read, or to this moment, if there was nothing more in it.
-        let to = if whole { order.now } else { until };
-        let seconds = to.duration_since(since.unwrap_or(from)).as_secs_f64().max(0.0);
+        let to = if whole { order.now } else { until.at };
+        let seconds = to.duration_since(cursor.map_or(from, |(mark, _)| mark.at)).as_secs_f64().max(0.0);
         *notes.read.entry(side).or_default() += seconds;
     }
 
@@ -275,7 +275,7 @@ impl Inspections {
         side: Side,
         policy: &LogPolicy,
         notes: &mut Notes,
-    ) -> Option<(Option<Timestamp>, bool)> {
+    ) -> Option<(Option<Mark>, bool)> {
         let tally = notes.tallies.entry(side).or_default();
         let from = logs::From { container: &request.container, pod: &request.pod.name };
         let reading =

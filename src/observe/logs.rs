@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::AsyncBufReadExt;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, LogParams};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::domain::logs::{Entry, Reader, Volume};
+use crate::domain::logs::{Entry, Mark, Reader, Volume};
 use crate::domain::redact::{Redactor, SERVER_MESSAGE};
 use crate::domain::rollout::{PodFact, PodName};
 
@@ -50,8 +49,8 @@ pub struct LogRequest {
     pub container: String,
     /// The log of the container that ended before this one: where a crash is told.
     pub previous: bool,
-    /// Only lines after this time, which is the `until` of the read before.
-    pub since: Option<Timestamp>,
+    /// Only lines behind this place, which is the `until` of the read before.
+    pub since: Option<Mark>,
     /// Bytes, at most.
     pub limit_bytes: u64,
 }
@@ -76,8 +75,8 @@ pub enum LogReading {
     Read {
         /// How much.
         volume: Volume,
-        /// The time of the last line: the next read's `since`.
-        until: Option<Timestamp>,
+        /// How far it came: the next read's `since`.
+        until: Option<Mark>,
         /// How it ended.
         ended: Ended,
     },
@@ -140,7 +139,7 @@ impl LogSource {
         let params = LogParams {
             container: Some(request.container.clone()),
             previous: request.previous,
-            since_time: request.since,
+            since_time: request.since.map(|mark| mark.at),
             limit_bytes: i64::try_from(request.limit_bytes).ok(),
             timestamps: true,
             ..LogParams::default()

@@ -3,6 +3,7 @@ use std::sync::Mutex;
 
 use futures::{StreamExt, stream};
 use http::{Request, Response};
+use jiff::Timestamp;
 use kube::client::Body;
 
 use super::*;
@@ -48,19 +49,23 @@ fn status(code: u16, message: &str) -> Response<axum::body::Body> {
     Response::builder().status(code).body(axum::body::Body::from(body.to_string())).unwrap()
 }
 
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
 const TWO: &str = "2026-11-21T10:00:00.1Z ERROR one\n2026-11-21T10:00:00.2Z ERROR two\n";
 
 #[tokio::test]
 async fn a_log_is_read_with_all_limits_in_the_request() {
     let (source, asked) = source(|_| plain(TWO));
     let mut texts = Vec::new();
-    let asks = LogRequest { previous: true, since: Some("2026-11-21T10:00:00.1Z".parse().unwrap()), ..request(4096) };
+    let asks = LogRequest { previous: true, since: Some(time("2026-11-21T10:00:00.1Z").into()), ..request(4096) };
     let reading = source.read(&asks, &mut |entry| texts.push(entry.text)).await;
     let LogReading::Read { volume, until, ended } = reading else { panic!("{reading:?}") };
     // The first line was read before: the API knows whole seconds only.
     assert_eq!(texts, ["two"]);
     assert_eq!((volume.lines, ended), (2, Ended::Whole));
-    assert_eq!(until, Some("2026-11-21T10:00:00.2Z".parse().unwrap()));
+    assert_eq!(until.map(|mark| mark.at), Some(time("2026-11-21T10:00:00.2Z")));
     let uri = asked.lock().unwrap()[0].clone();
     for part in [
         "/namespaces/shop/pods/api-1/log",

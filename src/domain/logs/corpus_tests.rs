@@ -1,5 +1,6 @@
-//! How well lines of real formats are understood: `tests/logs/corpus.jsonl` was used while rules were made,
-//! `tests/logs/held-out.jsonl` was written before and not looked at.
+//! How well lines of real formats are understood: `tests/logs/corpus.jsonl` was used while rules were made.
+//! `tests/logs/held-out.jsonl` was written before the first rules, and its mistakes were seen when some of these were
+//! widened; `tests/logs/held-out-2.jsonl` was written after that, and no rule was changed since because of it.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +12,14 @@ use super::tests::read;
 use super::{Patterns, Severity};
 
 const CORPUS: &str = include_str!("../../../tests/logs/corpus.jsonl");
-const HELD_OUT: &str = include_str!("../../../tests/logs/held-out.jsonl");
+const HELD_OUT: [(&str, &str); 2] = [
+    ("held out", include_str!("../../../tests/logs/held-out.jsonl")),
+    ("held out, second file", include_str!("../../../tests/logs/held-out-2.jsonl")),
+];
 /// What is asked for in the corpus, of each class, in percent.
 const WANTED: usize = 95;
+/// What is asked for in lines that no rule was made for, of each class, in percent.
+const FLOOR: usize = 65;
 
 #[derive(Default)]
 struct Score {
@@ -133,16 +139,27 @@ fn each_class_of_the_corpus_has_the_precision_and_recall_that_are_asked_for() {
     assert!(percent(outcome.severities.0, outcome.severities.1) >= WANTED);
 }
 
-/// What the rules do with lines that they were not made for; the figures stand in docs/logs.md.
+/// What the rules do with lines that they were not made for; the figures stand in docs/logs.md. Classes are small there,
+/// so the floors are for the sum, and for each class of five lines and more.
 #[test]
 fn lines_that_no_rule_was_made_for_are_mostly_understood() {
-    let outcome = run(HELD_OUT);
-    show("held out", &outcome);
-    let sum = |of: fn(&Score) -> usize| outcome.issues.values().map(of).sum::<usize>();
-    let (right, missed, wrong) = (sum(|s| s.right), sum(|s| s.missed), sum(|s| s.wrong));
-    println!("precision {}%, recall {}%", percent(right, right + wrong), percent(right, right + missed));
-    assert!(percent(right, right + wrong) >= 90 && percent(right, right + missed) >= 85);
-    assert!(percent(outcome.severities.0, outcome.severities.1) >= 85);
+    for (name, corpus) in HELD_OUT {
+        let outcome = run(corpus);
+        show(name, &outcome);
+        let sum = |of: fn(&Score) -> usize| outcome.classes.values().map(of).sum::<usize>();
+        let (right, missed, wrong) = (sum(|s| s.right), sum(|s| s.missed), sum(|s| s.wrong));
+        println!(
+            "all classes: precision {}%, recall {}%",
+            percent(right, right + wrong),
+            percent(right, right + missed)
+        );
+        assert!(percent(right, right + wrong) >= 90 && percent(right, right + missed) >= 85, "{name}");
+        assert!(percent(outcome.severities.0, outcome.severities.1) >= 85, "{name}");
+        for (class, score) in outcome.classes.iter().filter(|(_, score)| score.right + score.missed >= 5) {
+            assert!(percent(score.right, score.right + score.wrong) >= FLOOR, "precision of {class} in {name}");
+            assert!(percent(score.right, score.right + score.missed) >= FLOOR, "recall of {class} in {name}");
+        }
+    }
 }
 
 /// Another time, another id: every digit becomes another one, but of statuses, codes and levels, which say something.
@@ -183,7 +200,7 @@ fn renumbered(text: &str) -> String {
     out.into_iter().collect()
 }
 
-/// The signature that each line of the corpus had when it was last looked through.
+/// The signatures were written by `write_signatures`, and each was read against its line before it was committed.
 #[test]
 fn signatures_stay_what_they_were() {
     let patterns = Patterns::built_in();

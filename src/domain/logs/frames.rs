@@ -91,6 +91,8 @@ pub(super) fn continues(mode: Mode, troubled: bool, fresh: bool, line: &str) -> 
         "stack backtrace:",
         "note: run with `RUST_BACKTRACE",
         "note: Some details are omitted",
+        // Node, behind the frames of an event that nobody listened for.
+        "Emitted 'error' event",
     ];
     let text = line.trim_end();
     if FOLLOWS.iter().any(|start| text.starts_with(start)) || is_frame(text) {
@@ -239,13 +241,15 @@ pub(super) fn trace<'t>(head: &'t str, plain: bool, lines: impl Iterator<Item = 
     if exception.is_empty() && read.frames == 0 {
         return None;
     }
+    let nameless = exception.is_empty();
     let cause = read.cause.filter(|(name, text)| *name != exception || *text != message);
     Some(Trace {
         exception,
         message,
         cause: cause.map(|(name, text)| if text.is_empty() { name } else { format!("{name}: {text}") }),
         frame: read.frame,
-        uncaught: plain || panic,
+        // Frames alone belong to a message of several lines, of which nothing more is known.
+        uncaught: panic || (plain && !nameless),
     })
 }
 

@@ -4,6 +4,8 @@
 //! Outputs: entries in their order. Lines of two threads that are woven into each other are not told apart. Must never
 //! import: other rooms.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use jiff::Timestamp;
 
 use super::access;
@@ -41,22 +43,94 @@ pub struct Reader {
     seen: Seen,
 }
 
+/// How far a log was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The last line's time: what the next read is to begin with. A clock may run backwards, so others may be later.
+    pub at: Timestamp,
+    /// The latest time of all.
+    latest: Timestamp,
+    /// The last line's hash, if a line was read. The hasher has no random seed.
+    line: Option<u64>,
+    /// The entry that was read last; more of it may come.
+    torn: Torn,
+}
+
+impl std::convert::From<Timestamp> for Mark {
+    fn from(at: Timestamp) -> Self {
+        Self { at, latest: at, line: None, torn: Torn { mode: Mode::Frames, troubled: true, fresh: false } }
+    }
+}
+
+/// What is known of an entry whose lines may go on in the next read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Torn {
+    mode: Mode,
+    troubled: bool,
+    fresh: bool,
+}
+
 /// Which lines are new.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Lines up to this time were read before.
-    since: Option<Timestamp>,
-    /// The time of the last line.
-    until: Option<Timestamp>,
+    mark: Option<Mark>,
+    /// Whether the place where the read before ended has been passed.
+    passed: bool,
+    /// The entry at which the read before was cut, as long as its lines go on.
+    torn: Option<Torn>,
 }
 
 impl Seen {
-    /// The API knows whole seconds only, so the first second of a read comes twice.
+    /// Whether a line is to be passed over. The API knows whole seconds only, so the first second of a read comes twice;
+    /// and after a step of the node's clock lines come again whose time is later than that of the last line.
     fn before(&mut self, line: &Line<'_>) -> bool {
-        let Some(at) = line.at else { return false };
-        self.until = self.until.max(Some(at));
-        self.since.is_some_and(|since| at <= since)
+        let Some(at) = line.at else { return !self.passed && self.mark.is_some() };
+        let hash = hash(at, &line.text);
+        let latest = match self.mark {
+            Some(mark) if !self.passed && at <= mark.latest => {
+                self.passed = mark.line == Some(hash);
+                return true;
+            }
+            Some(mark) => mark.latest.max(at),
+            None => at,
+        };
+        self.passed = true;
+        let torn = self.mark.map_or(Torn { mode: Mode::Open, troubled: false, fresh: false }, |mark| mark.torn);
+        self.mark = Some(Mark { at, latest, line: Some(hash), torn });
+        self.is_torn(&line.text)
     }
+
+    /// What was cut off is not counted as another entry.
+    fn is_torn(&mut self, text: &str) -> bool {
+        let Some(torn) = self.torn else { return false };
+        if text.trim().is_empty() {
+            return true;
+        }
+        let goes_on = text.starts_with([' ', '\t']) || frames::continues(torn.mode, torn.troubled, torn.fresh, text);
+        self.torn = (goes_on && severity::parse(text).shape == Shape::Plain).then(|| {
+            let mode = frames::next(torn.mode, text);
+            Torn { mode, fresh: false, ..torn }
+        });
+        self.torn.is_some()
+    }
+
+    /// Keeps how the last entry ended.
+    fn end(&mut self, last: Option<&Pending>) {
+        let last = last.map(|last| Torn {
+            mode: last.mode,
+            troubled: last.severity >= Severity::Warn,
+            fresh: last.more.is_empty() && !last.blank,
+        });
+        if let (Some(mark), Some(torn)) = (&mut self.mark, last.or(self.torn)) {
+            mark.torn = torn;
+        }
+    }
+}
+
+fn hash(at: Timestamp, text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (at, text).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[derive(Debug)]
@@ -80,16 +154,18 @@ impl Reader {
         Self { lines: Lines::new(timestamps), pending: None, seen: Seen::default() }
     }
 
-    /// Goes on behind the last line of another read: lines up to that time are passed over.
+    /// Goes on behind the last line of another read. Lines that were read before are passed over, and so is what belongs
+    /// to an entry which that read counted.
     #[must_use]
-    pub fn since(since: Option<Timestamp>) -> Self {
-        Self { lines: Lines::new(true), pending: None, seen: Seen { since, until: since } }
+    pub fn since(since: Option<Mark>) -> Self {
+        let torn = since.map(|mark| mark.torn);
+        Self { lines: Lines::new(true), pending: None, seen: Seen { mark: since, passed: false, torn } }
     }
 
-    /// The time of the last line: what the next read is to begin behind.
+    /// How far the log was read: what the next read is to begin behind.
     #[must_use]
-    pub const fn until(&self) -> Option<Timestamp> {
-        self.seen.until
+    pub const fn until(&self) -> Option<Mark> {
+        self.seen.mark
     }
 
     /// Takes a chunk; gives every entry that is complete to `sink`.
@@ -110,6 +186,7 @@ impl Reader {
                 take(pending, &line, sink);
             }
         });
+        self.seen.end(self.pending.as_ref());
         if let Some(last) = self.pending.take() {
             sink(last.entry());
         }
@@ -224,6 +301,9 @@ impl Pending {
 /// What the logger said and what the trace says, each once.
 fn with_trace(head: String, plain: bool, trace: &Trace) -> String {
     let sentence = trace.sentence();
+    if sentence.is_empty() {
+        return head;
+    }
     if plain || head.is_empty() {
         return sentence;
     }

@@ -4,7 +4,7 @@
 //! with `<n>`, `<id>`, `<ip>` and so on in their place, of bounded length; masking it again changes nothing. Must never
 //! import: other rooms.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Characters of a signature, at most.
 pub const MOST_CHARS: usize = 256;
@@ -61,7 +61,8 @@ fn round(text: &str) -> String {
                 continue;
             }
             let quoted = before == after && matches!(before, Some('\'' | '"' | '`'));
-            mask_token(token, quoted, &mut out);
+            // A quoted address is read part by part: its path says something.
+            mask_token(token, quoted && !token.contains('/'), &mut out);
             if out.ends_with("<time>") {
                 at += fraction(text.get(at..).unwrap_or_default());
             }
@@ -104,7 +105,8 @@ fn mask_token(token: &str, quoted: bool, out: &mut String) {
         out.push_str(token);
         return;
     }
-    let core = token.trim_end_matches(['.', ':', '!', '?']);
+    // Go writes both ends of a connection as `10.0.0.1:1->10.0.0.2:2`.
+    let core = token.trim_end_matches(['.', ':', '!', '?', '-']);
     let tail = token.get(core.len()..).unwrap_or_default();
     if is_email(core) {
         out.push_str("<email>");
@@ -146,7 +148,10 @@ fn is_time(text: &str) -> bool {
 fn parts(token: &str, out: &mut String) {
     let mut rest = token;
     while let Some(c) = rest.chars().next() {
-        if c.is_ascii_digit()
+        if let Some(length) = address(rest) {
+            out.push_str("<ip>");
+            rest = rest.get(length..).unwrap_or_default();
+        } else if c.is_ascii_digit()
             && let Some((mark, length)) = quantity(rest)
         {
             out.push_str(mark);
@@ -163,6 +168,14 @@ fn parts(token: &str, out: &mut String) {
             rest = rest.get(c.len_utf8()..).unwrap_or_default();
         }
     }
+}
+
+/// The length of an address such as `10.0.0.1` at the beginning.
+fn address(text: &str) -> Option<usize> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number = text.get(..end)?.trim_end_matches('.');
+    let next = text.get(end..)?.chars().next();
+    (number.parse::<Ipv4Addr>().is_ok() && !next.is_some_and(char::is_alphanumeric)).then_some(number.len())
 }
 
 /// `8-4-4-4-12` hexadecimal digits.

@@ -12,13 +12,14 @@ pub mod lines;
 pub mod mask;
 pub mod patterns;
 pub mod policy;
+mod required;
 pub mod severity;
 pub mod structured;
 pub mod table;
 pub mod tally;
 
 pub use compare::{Exposure, at_least, findings};
-pub use join::{Entry, Reader, Trace};
+pub use join::{Entry, Mark, Reader, Trace};
 pub use lines::Volume;
 pub use patterns::{PatternError, Patterns, UserPattern};
 pub use policy::LogPolicy;

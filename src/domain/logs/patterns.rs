@@ -6,10 +6,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use regex::bytes::{RegexSet, RegexSetBuilder};
+use regex::bytes::{self, RegexSet, RegexSetBuilder};
 use regex::{Regex, RegexBuilder};
 
 use super::join::Entry;
+use super::required::Required;
 use super::severity::{Severity, exception};
 use super::table::{LOGGED, NOT_FOUND, RATE_LIMIT, ROWS, Row, SERVER_ERROR, UNCAUGHT};
 use crate::domain::outcome::FailureClass;
@@ -21,8 +22,9 @@ pub const MOST_CHARS: usize = 512;
 /// Bytes that one user expression may take when compiled, and all of them together.
 const MOST_BYTES: usize = 256 * 1024;
 const MOST_BYTES_OF_ALL: usize = 8 * 1024 * 1024;
-/// Bytes of an automaton's cache.
+/// Bytes of the cache of the automaton of all rows, and of that of one user expression.
 const CACHE: usize = 4 * 1024 * 1024;
+const CACHE_OF_ONE: usize = 256 * 1024;
 /// Bytes of an entry that are looked at.
 const LOOKED_AT: usize = 4096;
 
@@ -112,7 +114,25 @@ pub struct Patterns {
 #[derive(Debug)]
 struct Users {
     patterns: Vec<UserPattern>,
-    set: RegexSet,
+    required: Option<Required>,
+    /// One automaton for all of them would outgrow any cache, because classes of Unicode are large; see docs/benchmarks.md.
+    expressions: Vec<bytes::Regex>,
+}
+
+impl Users {
+    fn none() -> Self {
+        Self { patterns: Vec::new(), required: None, expressions: Vec::new() }
+    }
+
+    /// The first that matches.
+    fn find(&self, text: &[u8]) -> Option<&UserPattern> {
+        let candidates = self.required.as_ref()?.candidates(text)?;
+        let tried = candidates.iter().zip(&self.expressions).zip(&self.patterns);
+        tried
+            .filter(|((candidate, _), _)| **candidate)
+            .find(|((_, expression), _)| expression.is_match(text))
+            .map(|(_, pattern)| pattern)
+    }
 }
 
 /// The rows, and what rules them out. A test compiles each of them, so the fallback is never used.
@@ -140,7 +160,7 @@ impl Patterns {
     /// The built-in patterns alone.
     #[must_use]
     pub fn built_in() -> Self {
-        Self { users: Arc::new(Users { patterns: Vec::new(), set: RegexSet::empty() }) }
+        Self { users: Arc::new(Users::none()) }
     }
 
     /// The built-in patterns, and in front of them the user's.
@@ -154,12 +174,21 @@ impl Patterns {
         for (index, pattern) in patterns.iter().enumerate() {
             check(index, &pattern.regex)?;
         }
-        let set = RegexSetBuilder::new(patterns.iter().map(|pattern| &pattern.regex))
+        let expressions = || patterns.iter().map(|pattern| pattern.regex.as_str());
+        // Only whether they are too large together.
+        RegexSetBuilder::new(expressions())
             .size_limit(MOST_BYTES_OF_ALL)
-            .dfa_size_limit(CACHE)
             .build()
             .map_err(|_| PatternError::TooLargeTogether)?;
-        Ok(Self { users: Arc::new(Users { patterns: patterns.to_vec(), set }) })
+        let users = Users {
+            patterns: patterns.to_vec(),
+            required: Some(Required::new(expressions()).ok_or(PatternError::TooLargeTogether)?),
+            expressions: expressions()
+                .map(|one| bytes::RegexBuilder::new(one).dfa_size_limit(CACHE_OF_ONE).build())
+                .collect::<Result<_, _>>()
+                .map_err(|_| PatternError::TooLargeTogether)?,
+        };
+        Ok(Self { users: Arc::new(users) })
     }
 
     /// What an entry speaks of.
@@ -178,11 +207,7 @@ impl Patterns {
         }
         let text = entry.text.as_bytes();
         let text = text.get(..text.len().min(LOOKED_AT)).unwrap_or_default();
-        // Whether any matches is far cheaper to ask than which.
-        if self.users.set.is_match(text)
-            && let Some(index) = self.users.set.matches(text).iter().next()
-        {
-            let found = self.users.patterns.get(index)?;
+        if let Some(found) = self.users.find(text) {
             return Some(Match { issue: &found.issue, suggested_fix: &found.suggested_fix, class: found.class });
         }
         let built_in = &*BUILT_IN;

@@ -245,7 +245,8 @@ pub fn exception(text: &str) -> Option<(&str, &str)> {
         .any(|suffix| last.ends_with(suffix))
         || name.contains(".exceptions.")
         || name.contains(".errors.")
-        || (name.contains('.') && ["DoesNotExist", "Timeout", "Refused", "NotFound"].iter().any(|s| last.ends_with(s)));
+        || (name.contains(['.', ':'])
+            && ["DoesNotExist", "Timeout", "Refused", "NotFound", "Invalid"].iter().any(|s| last.ends_with(s)));
     if !plain || !capital || !named {
         return None;
     }
@@ -257,8 +258,21 @@ pub fn exception(text: &str) -> Option<(&str, &str)> {
     match rest.strip_prefix(':') {
         Some(message) => Some((name, message.trim_start())),
         None if rest.is_empty() => Some((name, "")),
-        None => rest.strip_prefix(" (").and_then(|inner| inner.strip_suffix("):")).map(|message| (name, message)),
+        None => in_parentheses(name, rest),
     }
+}
+
+/// Ruby's `NoMethodError (message):`, and .NET's `SqlException (0x80131904): message` with a number of the error.
+fn in_parentheses<'t>(name: &'t str, rest: &'t str) -> Option<(&'t str, &'t str)> {
+    let inner = rest.strip_prefix(" (")?;
+    if let Some((number, message)) = inner.split_once("):")
+        && !number.is_empty()
+        && number.bytes().all(|b| b.is_ascii_hexdigit() || b == b'x')
+        && !message.is_empty()
+    {
+        return Some((name, message.trim_start()));
+    }
+    inner.strip_suffix("):").map(|message| (name, message))
 }
 
 /// Tokens in front of a level, at most.
@@ -273,6 +287,10 @@ fn framework(text: &str) -> Option<Parsed<'_>> {
 
 /// The level, and where it ends.
 fn level(text: &str) -> Option<(Severity, usize)> {
+    // Node's last words are no level and a message.
+    if text.starts_with("FATAL ERROR: ") {
+        return None;
+    }
     let mut at = 0;
     let mut after_separator = false;
     for index in 0..MOST_TOKENS {
@@ -353,7 +371,7 @@ fn bare(token: &str, index: usize) -> Option<(Severity, usize)> {
     // `production.ERROR:` of Monolog.
     let last = word.rsplit('.').next()?;
     // `Error: …` and `panic: …` are how runtimes begin what nobody caught; see `opening`.
-    if first && follows == Some(':') && matches!(word, "Error" | "panic") {
+    if first && follows == Some(':') && matches!(word, "Error" | "panic" | "note") {
         return None;
     }
     if let Some(severity) = Severity::word(last) {
@@ -419,7 +437,9 @@ fn message(text: &str) -> &str {
         }
         let is_number = token.bytes().all(|b| b.is_ascii_digit());
         let is_separator = matches!(token, "-" | "--" | "---" | "|" | "*" | ":");
-        let is_logger = tail.starts_with("- ") || (token.ends_with(':') && token.contains('.'));
+        // `shop.db:psycopg.Error:` is a logger and an exception in one word, as Python writes them.
+        let two = token.trim_end_matches(':').contains(':') && token.ends_with("Error:");
+        let is_logger = tail.starts_with("- ") || (token.ends_with(':') && token.contains('.') && !two);
         if let Some(length) = bracketed(rest).filter(|length| rest.get(*length..).is_some_and(|r| !r.trim().is_empty()))
         {
             rest = rest.get(length..).unwrap_or_default().trim_start_matches(':').trim_start();

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::access;
-use super::severity::{Parsed, Severity, Shape};
+use super::severity::{Parsed, Severity, Shape, exception};
 
 type Object = Map<String, Value>;
 
@@ -58,6 +58,7 @@ const ERRORS: &[&str] = &[
     "cause",
     "reason",
 ];
+const STACKS: &[&str] = &["stack_trace", "error.stack_trace", "stack", "stacktrace", "traceback"];
 const STATUSES: &[&str] = &["status", "status_code", "statusCode", "response_code", "http.status_code", "code"];
 const METHODS: &[&str] = &["method", "request_method", "http.method", "http_method", "verb"];
 const PATHS: &[&str] = &["path", "uri", "url", "request_uri", "http.path", "request_path", "http.url", "route"];
@@ -85,7 +86,10 @@ pub(super) fn json(text: &str) -> Option<Parsed<'_>> {
     for key in ERRORS {
         let Some(value) = object.get(*key).or_else(|| fields?.get(*key)) else { continue };
         let (short, long) = error(value);
-        if let Some(short) = short.filter(|short| !short.is_empty() && !message.contains(short.as_str())) {
+        // The first line of a stack is an error's sentence in some languages and a function in others.
+        let says = |short: &str| !STACKS.contains(key) || exception(short).is_some();
+        if let Some(short) = short.filter(|short| !short.is_empty() && says(short) && !message.contains(short.as_str()))
+        {
             message = if message.is_empty() { short } else { format!("{message}: {short}") };
         }
         stack = stack.or(long);

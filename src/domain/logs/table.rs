@@ -126,7 +126,7 @@ pub const ROWS: &[Row] = &[
         class: FailureClass::DatabaseTimeout,
         suggested_fix: "take locks in one order, keep transactions short, retry the one that was chosen as victim",
         any: &[
-            r"\bdeadlock (?:detected|found)\b|\bdeadlocked\b|\bDeadlock(?:LoserDataAccess)?Exception\b|\bLockNotGranted\b|\block wait timeout exceeded\b|\ball goroutines are asleep\b|\bdatabase is locked\b|\bcould not serialize access\b|\bORA-00060\b",
+            r"\bdeadlock (?:detected|found)\b|\bdeadlocked\b|\bDeadlock(?:LoserDataAccess)?Exception\b|\bLockNotGranted\b|\block wait timeout exceeded\b|\ball goroutines are asleep\b|\bdatabase is locked\b|\bcould not serialize access\b|\bORA-00060\b|\bdeadlock victim\b|\bLock(?:Wait)?Timeout(?:Exception|Error)?\b|\bPessimisticLockException\b|\bCannotAcquireLockException\b|\bdatabase table is locked\b|\bSQLITE_BUSY\b|\block request time ?out period exceeded\b",
         ],
         unless: &[],
     },
@@ -135,8 +135,10 @@ pub const ROWS: &[Row] = &[
         class: FailureClass::DatabaseTimeout,
         suggested_fix: "look for connections that are not given back and slow queries; only then enlarge the pool",
         any: &[
-            r"\bconnection is not available, request timed out\b|\bQueuePool limit of size\b|\bPoolTimeoutError\b|\bcould not obtain (?:a )?(?:database )?connection (?:within|from the pool)\b|\bconnection pool (?:is )?(?:exhausted|timed out|timeout)\b",
-            r"\bsorry, too many clients already\b|\bremaining connection slots are reserved\b|\btoo many connections\b|\bpool timed out while waiting\b|\btimed? ?out (?:fetching|acquiring|waiting for|obtaining) (?:a |an )?(?:new )?(?:idle )?connection\b|\btimeout acquiring a connection\b|\btimeout period elapsed prior to obtaining a connection\b|\bConnectionPoolTimeout|\bTimeoutError: ResourceRequest timed out\b|\bConnectionAcquireTimeoutError\b",
+            r"\bconnection is not available, request timed out\b|\bQueuePool limit of size\b|\bPoolTimeoutError\b|\bcould not obtain (?:a )?(?:database )?connection (?:within|from the pool)\b|\bconnection pool (?:is |has been |was )?(?:exhausted|timed out|timeout)\b",
+            r"\bPoolExhaustedException\b|\bunable to fetch a connection in\b|\bcannot get a connection, (?:pool|general) error\b|\btimeout waiting for idle object\b|\bcheckout a connection has timed out\b|\bGetConnectionTimeoutException\b|\bacquisition timeout!|\bconnection acquisition timed out\b|\bPoolAcquire\w{3,20}Exception\b|\bpsycopg_pool\.PoolTimeout\b|\b(?:couldn't|could not) get a connection (?:after|within|from)\b",
+            r"\btimeout exceeded when trying to connect\b|\bTooManyConnectionsError\b|\bER_CON_COUNT_ERROR\b|\bConnectionPool::TimeoutError\b|\bwaited [\d.]+ sec, \d+/\d+ available\b|\bSequel::PoolTimeout\b|\bActiveRecord::ConnectionTimeoutError\b|\bconnection not available and request was dropped from queue\b|\bcould not get a resource from the pool\b|\bExhaustedPoolException\b|\bWaitQueueTimeoutError\b|\bwhile checking out a connection from (?:the )?connection pool\b|\bsqlalchemy\.exc\.TimeoutError\b",
+            r"\bsorry, too many clients already\b|\bremaining connection slots are reserved\b|\btoo many connections\b|\bpool timed out while waiting\b|\btimed? ?out (?:fetching|acquiring|waiting for|obtaining) (?:a |an )?(?:new )?(?:idle )?connection\b|\btimeout acquiring a connection\b|\btimeout period elapsed prior to obtaining a connection\b|\bConnectionPoolTimeout|\bTimeoutError: ResourceRequest timed out\b|ConnectionAcquireTimeoutError\b",
         ],
         unless: &[],
     },
@@ -145,11 +147,15 @@ pub const ROWS: &[Row] = &[
         class: FailureClass::DatabaseTimeout,
         suggested_fix: "look at the database's load and slow queries; check indexes of what this version asks",
         any: &[
-            r"\bcanceling statement due to (?:statement|lock|user|idle).{0,12}(?:timeout|request)\b|\bquery (?:execution )?(?:was interrupted|timed out|timeout)\b|\bstatement timed? ?out\b|\bmaximum statement execution time exceeded\b|\bQueryTimeoutException\b|\bQueryCanceled\b|\bServerSelectionTimeoutError\b|\bMongo(?:Server|Network|Socket)\w{0,20}Time[oO]ut\w{0,12}\b|\bserver selection timed out\b|\bSQLTimeoutException\b|\bexecution timeout expired\b|\bReadTimeoutException: query\b|\bOperationTimedOut: errors=",
-            r"\b(?:database|db|postgres(?:ql)?|mysql|mariadb|mongo(?:db)?|redis|sql|pq|pgx|jdbc|psycopg2?|sqlalchemy|cassandra|ORA-\d+|SQLSTATE\W{0,2}\w{5}\W?)\b.{0,120}\b(?:timed out|i/o timeout|deadline exceeded|timeout exceeded|timeout expired|ETIMEDOUT|connection timeout)\b",
-            r"\bRedisTimeoutException\b|\bredis\.exceptions\.TimeoutError\b|\bredis(?:Command|Connection)Timeout|\bcommand timed out after\b",
+            r"\bcanceling statement due to (?:statement|lock|user|idle).{0,12}(?:timeout|request)\b|\bquery (?:execution )?(?:was interrupted|timed out|timeout)\b|\bstatement timed? ?out\b|\bmaximum statement execution time exceeded\b|\bQueryTimeout(?:Exception|Error)\b|\bQueryCancel(?:l?ed)?(?:Error)?\b|\bServerSelectionTimeoutError\b|\bMongo\w{0,30}Time(?:d)?out\w{0,12}\b|\bserver selection (?:timed out|timeout)\b|\bSQLTimeoutException\b|\bexecution timeout expired\b|\bReadTimeoutException: query\b|\bOperationTimedOut: errors=",
+            r"\bbuffering timed out after\b|\boperation exceeded time limit\b|\bMaxTimeMSExpired\b|\bpymongo\.errors\.\w{0,20}Timeout\b|\bActiveRecord::(?:Statement|Adapter)Timeout\b|\bchecked out the connection for longer than\b|\bidle-in-transaction timeout\b|\bTransactionTimedOutException\b|\btimeout for this transaction\b|\btransaction timed out\b|\bDriverTimeoutException\b|\bcassandra timeout during\b|\bORA-(?:01013|02049|12170|12535)\b|\bPROTOCOL_SEQUENCE_TIMEOUT\b|\bconnection to server at .{0,120}\b(?:timed out|timeout expired)\b",
+            r"(?:\b(?:database|db|pq|pgx(?:pool)?|pgbouncer|jdbc|jedis|lettuce|cassandra|clickhouse|DbCommand|Db(?:Context|Connection)\w{0,20}|ORA-\d+)\b|sql|postgres|psycopg|asyncpg|mongo|redis|mariadb|sequelize|knex|prisma|hibernate).{0,160}(?:\btimed out\b|\bi/o timeout\b|\bdeadline exceeded\b|\btimeout (?:exceeded|expired|during|while|after|error|reading|performing|waiting)\b|\bETIMEDOUT\b|\bconnection timeout(?:$|[^\w\s:=-])|Time(?:d)?out(?:Error|Exception)\b|\boperation timeout\b|\bstatement timeout\b)",
+            r"\b(?:timed out|time-?out|deadline exceeded)\b.{0,40}\b(?:to|from|for|on|querying|executing|reading) (?:the )?(?:database|postgres\w{0,4}|mysql|mariadb|redis|mongo\w{0,2}|query|sql|statement)\b",
+            r"\bRedisTimeoutException\b|\bredis(?:Command|Connection)Timeout|\bcommand timed out\b",
         ],
-        unless: &[],
+        unless: &[
+            r"\b(?:timeout|timed out)\b.{0,20}\b(?:set to|configured|disabled|deprecated)\b|\b0 (?:\w+ )?timed out\b|\btimed out: 0\b",
+        ],
     },
     Row {
         issue: "name not resolved",
@@ -262,7 +268,7 @@ pub const ROWS: &[Row] = &[
         class: FailureClass::DependencyUnavailable,
         suggested_fix: "look at the other side at that time: restarts, idle limits, proxies between the two",
         any: &[
-            r"\bconnection (?:was |has been |is |already )?(?:reset|closed|aborted|lost|terminated)\b|\bECONNRESET\b|\bbroken pipe\b|\bEPIPE\b|\bsocket hang up\b|\bserver closed the connection\b|\bunexpected eof\b|\bEOFException\b|\bConnectionResetError\b|\bserver has gone away\b|\bBrokenPipeError\b|\bRemoteDisconnected\b|\bterminating connection due to administrator command\b|\bforcibly closed by the remote host\b|\bConnectionError\b|\bcommunications link failure\b|\bpeer closed connection\b|\bbroken transport\b",
+            r"\bconnection (?:was |has been |is |already )?(?:reset|closed|aborted|lost|terminated)\b|\bECONNRESET\b|\bbroken pipe\b|\bEPIPE\b|\bsocket hang up\b|\bserver closed the connection\b|\bunexpected eof\b|\bEOFException\b|\bConnectionResetError\b|\bserver has gone away\b|\blost connection to \w+ server\b|\bBrokenPipeError\b|\bRemoteDisconnected\b|\bterminating connection due to administrator command\b|\bforcibly closed by the remote host\b|\bConnectionError\b|\bcommunications link failure\b|\bpeer closed connection\b|\bbroken transport\b",
         ],
         unless: &[],
     },
