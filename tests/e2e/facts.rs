@@ -115,7 +115,17 @@ pub async fn an_image_that_does_not_exist_is_undone(scene: Scene) -> Result<()> 
     undone(&scene, &first, &bad, json!({}), &expected).await
 }
 
-/// A typo in the name of a key, and no container is made.
+/// The ConfigMap is there and lacks the key: nobody is about to make it.
+pub async fn a_key_that_a_config_map_lacks_is_undone(scene: Scene) -> Result<()> {
+    let first = shop(&scene);
+    scene.push(&first).await?;
+    scene.kubectl(&["create", "configmap", "settings", "--from-literal=other=1"]).await?;
+    let bad = first.clone().version("v2").env_from_missing_key();
+    let expected = Expected { reason: "ConfigError", class: "config_error", words: &["couldn't find key", "settings"] };
+    undone(&scene, &first, &bad, json!({"startErrors": {"after": "1h"}}), &expected).await
+}
+
+/// Somebody may be about to make the ConfigMap, so it is waited for.
 pub async fn a_variable_from_a_config_map_that_is_missing_is_undone(scene: Scene) -> Result<()> {
     let first = shop(&scene);
     let bad = first.clone().version("v2").env_from_missing_key();

@@ -59,6 +59,7 @@ fn together() -> Vec<runner::Case> {
         facts::a_workload_of_one_pod_on_one_node_that_crashes_is_undone_all_the_same,
         facts::a_program_that_eats_its_memory_is_undone,
         facts::an_image_that_does_not_exist_is_undone,
+        facts::a_key_that_a_config_map_lacks_is_undone,
         facts::a_variable_from_a_config_map_that_is_missing_is_undone,
         facts::a_command_that_is_not_in_the_image_is_undone,
         facts::a_readiness_that_never_comes_is_undone,
