@@ -148,7 +148,11 @@ fn lines_that_no_rule_was_made_for_are_mostly_understood() {
         show(name, &outcome);
         let sum = |of: fn(&Score) -> usize| outcome.classes.values().map(of).sum::<usize>();
         let (right, missed, wrong) = (sum(|s| s.right), sum(|s| s.missed), sum(|s| s.wrong));
-        println!("all classes: precision {}%, recall {}%", percent(right, right + wrong), percent(right, right + missed));
+        println!(
+            "all classes: precision {}%, recall {}%",
+            percent(right, right + wrong),
+            percent(right, right + missed)
+        );
         assert!(percent(right, right + wrong) >= 90 && percent(right, right + missed) >= 85, "{name}");
         assert!(percent(outcome.severities.0, outcome.severities.1) >= 85, "{name}");
         for (class, score) in outcome.classes.iter().filter(|(_, score)| score.right + score.missed >= 5) {

@@ -58,7 +58,8 @@ impl Required {
         }
         let mut candidates = self.always.clone();
         for found in self.words.find_overlapping_iter(text) {
-            if let Some(candidate) = self.owners.get(found.pattern().as_usize()).and_then(|at| candidates.get_mut(*at)) {
+            if let Some(candidate) = self.owners.get(found.pattern().as_usize()).and_then(|at| candidates.get_mut(*at))
+            {
                 *candidate = true;
             }
         }

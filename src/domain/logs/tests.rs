@@ -170,7 +170,11 @@ fn a_trace_that_is_cut_between_two_reads_is_counted_once() {
         for end in 1..lines.len() {
             let (first, mark) = go_on(&lines[..end].join("\n"), None);
             let (second, _) = go_on(&lines.join("\n"), mark);
-            assert_eq!((first.len() + second.len(), second.last().unwrap().as_str()), (2, "another"), "{end}: {second:?}");
+            assert_eq!(
+                (first.len() + second.len(), second.last().unwrap().as_str()),
+                (2, "another"),
+                "{end}: {second:?}"
+            );
         }
     }
 }
