@@ -244,7 +244,10 @@ fn cleaned(ctx: &Context, pod: &PodFact) -> PodFact {
 
 /// Words of the kubelet, of runtimes and of containers are from outside.
 fn redact(ctx: &Context, report: &mut Report) {
-    let clean = |text: &mut String, most: usize| *text = ctx.redactor.redact(text, most).as_str().to_owned();
+    let clean = |text: &mut String, most: usize| {
+        let redacted = ctx.redactor.redact(text, most);
+        redacted.as_str().clone_into(text);
+    };
     if let Some(fact) = &mut report.fact {
         clean(&mut fact.sentence, SENTENCE);
         fact.sample.message = ctx.redactor.redact(&fact.sample.message, CONTEXT).as_str().into();

@@ -54,16 +54,13 @@ pub fn look(case: &mut Case<'_>, policy: &Policy, current: &Current, pods: &[Pod
         case.wake_at(again);
     }
     let known = std::mem::take(&mut case.draft.findings);
-    let all = match inspected(case, current.revision.as_str()) {
-        Some(found) => {
-            announce(case, &known, &found);
-            sorted(of_pods.iter().chain(&found).map(status).collect())
-        }
+    let all = if let Some(found) = inspected(case, current.revision.as_str()) {
+        announce(case, &known, &found);
+        sorted(of_pods.iter().chain(&found).map(status).collect())
+    } else {
         // After a restart nothing was read yet: what was known of logs and probes stays.
-        None => {
-            let kept = known.into_iter().filter(|finding| finding.source != "pods");
-            sorted(of_pods.iter().map(status).chain(kept).collect())
-        }
+        let kept = known.into_iter().filter(|finding| finding.source != "pods");
+        sorted(of_pods.iter().map(status).chain(kept).collect())
     };
     case.draft.findings = all.into_iter().take(MOST).collect();
 }
@@ -75,11 +72,8 @@ fn inspected(case: &Case<'_>, revision: &str) -> Option<Vec<Finding>> {
 
 /// Tells people once a rollout that logs, or a probe, show something new.
 fn announce(case: &mut Case<'_>, known: &[FindingStatus], found: &[Finding]) {
-    let families: [(&str, EventReason, fn(&Source) -> bool); 2] = [
-        ("logs/", EventReason::LogErrorsDetected, |source| matches!(source, Source::Logs { .. })),
-        ("probe/", EventReason::ProbeFailed, |source| matches!(source, Source::Probe { .. })),
-    ];
-    for (prefix, event, belongs) in families {
+    for (prefix, event) in [("logs/", EventReason::LogErrorsDetected), ("probe/", EventReason::ProbeFailed)] {
+        let belongs = |source: &Source| source.to_string().starts_with(prefix);
         let is_new = |finding: &FindingStatus| finding.novelty == Novelty::New.as_str();
         let told = known.iter().any(|finding| finding.source.starts_with(prefix) && is_new(finding));
         let first = found.iter().find(|finding| finding.novelty == Novelty::New && belongs(&finding.source));

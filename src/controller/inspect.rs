@@ -193,7 +193,9 @@ impl Inspections {
         let ((), answers) = tokio::join!(self.read_logs(&order, &mut notes), self.probe(&key, &order));
         // Pods that are gone fail no more.
         notes.answers.retain(|(_, _, pod), _| order.pods.iter().any(|(_, there)| *there.pod.name == **pod));
-        answers.into_iter().for_each(|answer| notes.remember(answer));
+        for answer in answers {
+            notes.remember(answer);
+        }
         let found = Found {
             revision: order.revision.clone(),
             logs: notes.log_findings(),
@@ -251,11 +253,8 @@ impl Inspections {
         // The end of a container is told in the log of the one before, once it was started again.
         let ended = container.ended > cursor.map_or(0, |(_, ended)| ended);
         if ended && container.standing != Standing::Ended {
-            if let Some((read, _)) =
-                self.read(&request(true, since, order.logs.max_bytes), side, &order.logs, notes).await
-            {
-                until = read.or(until);
-            }
+            let last = self.read(&request(true, since, order.logs.max_bytes), side, &order.logs, notes).await;
+            until = last.and_then(|(read, _)| read).or(until);
         }
         // While it backs off both are the same log: what was read is not read again.
         let last = self.read(&request(false, until, order.logs.max_bytes), side, &order.logs, notes).await;

@@ -88,13 +88,11 @@ pub async fn step(
     case.now = ctx.now();
     let report = facts::look(case, policy, &current, workload, &later).await;
     findings::look(case, policy, &current, &later, &report.findings);
-    match report.fact {
-        Some(_) => proven(case, policy, current, workload, &later, &report).await,
-        None => {
-            case.wake_in(SOON);
-            Ok(())
-        }
+    if report.fact.is_some() {
+        return proven(case, policy, current, workload, &later, &report).await;
     }
+    case.wake_in(SOON);
+    Ok(())
 }
 
 /// Pods prove the release bad.

@@ -137,6 +137,7 @@ pub struct Progress {
 
 /// What changed since the last evaluation, cheap to know from the watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools)] // Each stands for a watch of its own.
 pub struct Changes {
     /// The guard's spec, its class or its annotations.
     pub guard: bool,

@@ -145,6 +145,7 @@ pub struct Revision {
 
 /// The state of a guarded workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // As the API has them.
 pub struct Workload {
     /// Its kind.
     pub kind: Kind,

@@ -21,7 +21,7 @@ use crate::domain::rollout::{PodFact, PodName, RevisionHash};
 const STARTS_KEPT: usize = 8;
 /// The label by which a ReplicaSet marks its pods.
 const REPLICA_SET_LABEL: &str = "pod-template-hash";
-/// The label by which StatefulSets and DaemonSets mark theirs.
+/// The label by which a `StatefulSet` or `DaemonSet` marks its pods.
 const CONTROLLER_LABEL: &str = "controller-revision-hash";
 /// The kubelet writes its first status of a pod within this time.
 const FIRST_STATUS: Duration = Duration::from_secs(30);

@@ -301,7 +301,7 @@ fn excuse(input: &FactInput<'_>, new: &mut [Patient<'_>]) {
             let other = input.around.fails_on(&node, since).filter(|_| well_elsewhere)?;
             Some(format!("on node {node} {other} fails too, while new pods are ready elsewhere"))
         };
-        patient.excused = asked.entry(node.clone()).or_insert_with(explain).clone();
+        patient.excused.clone_from(asked.entry(node.clone()).or_insert_with(explain));
     }
 }
 

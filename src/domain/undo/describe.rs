@@ -17,7 +17,7 @@ use crate::domain::rollout::{Revision, RevisionHash, Workload};
 /// The API server's default of `progressDeadlineSeconds`.
 const DEFAULT_PROGRESS_DEADLINE: u32 = 600;
 
-/// Reads a workload and those of the objects that hold its revisions (ReplicaSets or ControllerRevisions) that it
+/// Reads a workload and those of the objects that hold its revisions (`ReplicaSet`s or `ControllerRevision`s) that it
 /// controls.
 ///
 /// # Errors
