@@ -224,6 +224,16 @@ impl<'a> Case<'a> {
         format!("{}.{}.{revision}.{started}", self.key.namespace, self.key.name)
     }
 
+    /// The judging goes on from there in this process; the recording will.
+    pub const fn resume_recording(&mut self, at: Timestamp) {
+        self.remembered.resumed = Some(at);
+    }
+
+    /// From where the judging goes on, the first time that it is asked.
+    pub const fn resumed(&mut self) -> Option<Timestamp> {
+        self.remembered.resumed.take()
+    }
+
     /// Whether this is the first look of this process at a rollout that was judged before.
     #[must_use]
     pub fn is_fresh_start(&self) -> bool {

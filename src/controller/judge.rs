@@ -139,6 +139,9 @@ async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measured {
     let side = |pod: &PodFact| PodLife::of(pod, plan::side(current, pod), policy.analysis.warmup);
     let lives = case.lives(pods.iter().map(side).collect());
     let state = state(case, policy, current);
+    if case.evaluated().is_none() {
+        case.resume_recording(state.since());
+    }
     let evidence = policy.analysis.scorer == Scorer::Evidence;
     let past = if evidence { past(case, class, policy, current, workload, &lives, &state).await } else { None };
     let lives = if evidence { with_forgotten(case, class, policy, current, workload, lives).await } else { lives };
@@ -377,7 +380,8 @@ fn keep_recording(
         recording::write_header(&settings, &state.design, history, analysis.scorer, analysis.on_inconclusive)
     };
     let name = case.rollout(&current.revision);
-    match case.ctx.recordings.append(&name, header, &lines) {
+    let resumed = case.resumed().map(|at| at.duration_since(*began).as_secs_f64());
+    match case.ctx.recordings.append(&name, header, &lines, resumed) {
         Ok(()) => case.recorded = Some(name),
         Err(error) => tracing::warn!(%error, "the recording was not written"),
     }

@@ -63,6 +63,8 @@ pub struct Remembered {
     pub gone: Vec<PodLife>,
     /// What events told of pods.
     pub answers: Answers,
+    /// From where this process judges a rollout, until its first step is recorded.
+    pub resumed: Option<Timestamp>,
     /// When metrics are read next.
     pub metrics_due: Option<Timestamp>,
     /// What the last decision was made from.

@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 
 /// The longest file; a recording that would grow beyond it ends there.
 const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Steps are written to the millisecond.
+const TOLERANCE: f64 = 0.0005;
 /// Files that are kept; the oldest go first.
 const MAX_FILES: usize = 200;
 
@@ -35,18 +37,25 @@ impl Recordings {
         self.directory.is_some()
     }
 
-    /// Appends steps to a rollout's file; `header` makes the file if there is none. Steps that stand there already, from
-    /// before a restart, are not written twice.
+    /// Appends steps to a rollout's file; `header` makes the file if there is none. `resumed`: after a restart the judging
+    /// goes on behind this second; what a process that died wrote beyond it was judged by nobody who is left, and is cut
+    /// off, so that the file holds what the decision rests on.
     ///
     /// # Errors
     /// If the file cannot be read or written.
-    pub fn append(&self, rollout: &str, header: impl FnOnce() -> String, steps: &[String]) -> std::io::Result<()> {
+    pub fn append(
+        &self,
+        rollout: &str,
+        header: impl FnOnce() -> String,
+        steps: &[String],
+        resumed: Option<f64>,
+    ) -> std::io::Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         fs::create_dir_all(directory)?;
         let path = place(directory, rollout);
         let mut last = None;
         if path.exists() {
-            last = last_moment(&path)?;
+            last = last_moment(&path, resumed.map(|second| Moment(second + TOLERANCE)))?;
         } else {
             make_room(directory)?;
             fs::write(&path, format!("{}\n", header()))?;
@@ -91,8 +100,8 @@ fn moment(line: &str) -> Option<Moment> {
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 struct Moment(f64);
 
-/// The last step of a file. A line that a dying process left unfinished is cut off.
-fn last_moment(path: &Path) -> std::io::Result<Option<Moment>> {
+/// The last step of a file. A line that a dying process left unfinished is cut off, and so is everything after `until`.
+fn last_moment(path: &Path, until: Option<Moment>) -> std::io::Result<Option<Moment>> {
     let mut reader = BufReader::new(File::open(path)?);
     let (mut line, mut whole, mut last) = (String::new(), 0_u64, None);
     loop {
@@ -101,12 +110,14 @@ fn last_moment(path: &Path) -> std::io::Result<Option<Moment>> {
         if read == 0 {
             break;
         }
-        if !line.ends_with('\n') {
+        let at = moment(&line);
+        let beyond = at.zip(until).is_some_and(|(at, until)| at > until);
+        if beyond || !line.ends_with('\n') {
             OpenOptions::new().write(true).open(path)?.set_len(whole)?;
             break;
         }
         whole += u64::try_from(read).unwrap_or(0);
-        last = moment(&line).or(last);
+        last = at.or(last);
     }
     Ok(last)
 }
@@ -138,10 +149,10 @@ mod tests {
     fn a_step_is_written_once_also_after_a_restart_in_the_middle_of_a_line() {
         let directory = tempfile::tempdir().unwrap();
         let recordings = Recordings::new(Some(directory.path().to_owned()));
-        recordings.append("shop/api@abc", || "header".into(), &[step(5), step(10)]).unwrap();
+        recordings.append("shop/api@abc", || "header".into(), &[step(5), step(10)], None).unwrap();
         let path = directory.path().join("shop_api_abc.jsonl");
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"t\":15,\"sig").unwrap();
-        recordings.append("shop/api@abc", || "another".into(), &[step(10), step(15), step(20)]).unwrap();
+        recordings.append("shop/api@abc", || "another".into(), &[step(10), step(15), step(20)], None).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().collect::<Vec<_>>(), ["header", &step(5), &step(10), &step(15), &step(20)]);
         let (name, hash) = recordings.reference("shop/api@abc").unwrap();
@@ -149,13 +160,24 @@ mod tests {
     }
 
     #[test]
+    fn after_a_restart_the_file_holds_what_was_judged_and_not_what_a_dead_process_saw() {
+        let directory = tempfile::tempdir().unwrap();
+        let recordings = Recordings::new(Some(directory.path().to_owned()));
+        recordings.append("r", || "header".into(), &[step(5), step(10), step(15)], None).unwrap();
+        // The checkpoint knew of the first two; the next process closes its steps at other moments.
+        recordings.append("r", || "another".into(), &[step(13), step(18)], Some(10.0)).unwrap();
+        let text = fs::read_to_string(directory.path().join("r.jsonl")).unwrap();
+        assert_eq!(text.lines().collect::<Vec<_>>(), ["header", &step(5), &step(10), &step(13), &step(18)]);
+    }
+
+    #[test]
     fn nothing_is_written_without_a_directory_and_old_files_make_room() {
-        assert!(Recordings::default().append("a", String::new, &[]).is_ok());
+        assert!(Recordings::default().append("a", String::new, &[], None).is_ok());
         assert_eq!(Recordings::default().reference("a"), None);
         let directory = tempfile::tempdir().unwrap();
         let recordings = Recordings::new(Some(directory.path().to_owned()));
         for index in 0..MAX_FILES + 3 {
-            recordings.append(&format!("r{index}"), || "h".into(), &[]).unwrap();
+            recordings.append(&format!("r{index}"), || "h".into(), &[], None).unwrap();
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), MAX_FILES);
     }
