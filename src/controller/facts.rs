@@ -187,6 +187,16 @@ pub struct Watched {
     workload: Workload,
     told: BTreeMap<Arc<str>, Told>,
     next: Option<Timestamp>,
+    /// What was found when the watch began.
+    shown: Vec<String>,
+    since: Timestamp,
+}
+
+/// What pods show is shown after this long, even if metrics are still being read.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+fn issues(report: &Report) -> Vec<String> {
+    report.findings.iter().map(|finding| finding.issue.clone()).collect()
 }
 
 impl Watched {
@@ -199,10 +209,13 @@ impl Watched {
             workload: workload.clone(),
             told: told(case.answers()),
             next: report.next,
+            shown: issues(report),
+            since: case.now,
         }
     }
 
-    /// Waits until pods prove the release bad: a dead Prometheus must not keep a crash loop waiting.
+    /// Waits until pods prove the release bad, or show something new that a slow read would keep from being seen: a dead
+    /// Prometheus must not keep a crash loop waiting.
     pub async fn until_proven(mut self, ctx: &Context) -> Vec<PodFact> {
         let changed = ctx.memory.pods_of(&self.key);
         let owners = self.workload.pod_owners();
@@ -217,10 +230,12 @@ impl Watched {
             let now = ctx.now();
             let pods = ctx.pods.of_owners(&owners);
             let report = state(ctx, now, &self.policy, &self.current, &self.workload, &pods, &self.told);
-            if report.fact.is_some() {
+            let patient = self.since.checked_add(PATIENCE).unwrap_or(Timestamp::MAX);
+            let news = issues(&report) != self.shown;
+            if report.fact.is_some() || (news && now >= patient) {
                 return pods;
             }
-            self.next = report.next.filter(|next| *next > now);
+            self.next = report.next.into_iter().chain(news.then_some(patient)).filter(|next| *next > now).min();
         }
     }
 }

@@ -91,6 +91,7 @@ pub async fn step(
     if report.fact.is_some() {
         return proven(case, policy, current, workload, &later, &report).await;
     }
+    facts::say(case, &report);
     case.wake_in(SOON);
     Ok(())
 }
