@@ -371,15 +371,16 @@ impl<'a> Case<'a> {
         });
         self.observe_condition(Type::Ready, true, Reason::Accepted, "configuration valid, target found");
         match self.stall() {
-            Some((reason, message)) => self.observe_condition(Type::Stalled, true, reason, &message),
+            Some((stuck, reason, message)) => self.observe_condition(Type::Stalled, stuck, reason, &message),
             None => self.observe_condition(Type::Stalled, false, Reason::Accepted, ""),
         }
         let pods = self.ctx.pods.of_owners(&workload.pod_owners());
         Ok(Some((workload, pods)))
     }
 
-    /// What keeps the last verdict on the current revision from being carried out; only a person can change that.
-    fn stall(&self) -> Option<(Reason, String)> {
+    /// What keeps the last verdict on the current revision from being carried out, and whether only a person can change that:
+    /// what was asked for is no standstill.
+    fn stall(&self) -> Option<(bool, Reason, String)> {
         let current = self.progress.current.as_ref()?;
         let last = self.draft.last_decision.as_ref()?;
         let about = match current.stage {
@@ -394,7 +395,7 @@ impl<'a> Case<'a> {
         let (word, message) = why.split_once(": ").unwrap_or((why, why));
         let reason = Reason::parse(word)?;
         let asked_for = matches!(reason, Reason::SuppressedByMode | Reason::Suspended | Reason::Superseded);
-        (!asked_for).then(|| (reason, message.to_owned()))
+        Some((!asked_for, reason, message.to_owned()))
     }
 
     /// The workload, read only if the watch saw it change since the last read.
