@@ -141,7 +141,7 @@ async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measured {
     let lives = case.lives(pods.iter().map(side).collect());
     let state = state(case, policy, current);
     if case.evaluated().is_none() {
-        case.resume_recording(state.since());
+        case.resume_recording(state.judged_until());
     }
     let evidence = policy.analysis.scorer == Scorer::Evidence;
     let past = if evidence { past(case, class, policy, current, workload, &lives, &state).await } else { None };

@@ -48,6 +48,13 @@ impl EvidenceState {
         let read = read.filter(|(signal, design)| design.weight > 0 || signal.steps > 0);
         read.map(|(signal, _)| signal.until).min().unwrap_or(state.last)
     }
+
+    /// The moment of the last step that was judged. Signals close their own steps, so some of them may have judged up to
+    /// here while others are read again from [`Self::since`] on.
+    #[must_use]
+    pub fn judged_until(&self) -> Timestamp {
+        self.state.as_ref().map_or(self.began, |state| state.last)
+    }
 }
 
 /// What the readings of one evaluation held besides closed steps.

@@ -184,6 +184,24 @@ proptest! {
     }
 
     #[test]
+    fn a_checkpoint_divides_the_steps_that_it_holds_from_those_that_a_later_process_judges(
+        cuts in proptest::collection::btree_set(1_i64..60, 1..6),
+        phase in 0_i64..5,
+    ) {
+        // A recording is cut off there after a restart; a step on the wrong side would be lost, or stand there twice.
+        let mut state = start();
+        for now in cuts {
+            let before = state.judged_until();
+            let found = look(&Look { state: &state, now: now * STEP, bad: 1, phase });
+            for (step, _) in &found.steps {
+                prop_assert!(before < step.at && step.at <= found.state.judged_until());
+            }
+            state = found.state;
+            prop_assert!(state.since() <= state.judged_until());
+        }
+    }
+
+    #[test]
     fn pods_may_be_split_over_scrapes_without_changing_what_is_counted(phase in 0_i64..5) {
         let even = look(&Look { state: &start(), now: 120, bad: 4, phase: 0 });
         let uneven = look(&Look { state: &start(), now: 120, bad: 4, phase });

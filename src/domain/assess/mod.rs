@@ -222,6 +222,15 @@ impl AssessState {
             Self::Seed(state) => state.scored_until,
         }
     }
+
+    /// The moment of the last step that was judged.
+    #[must_use]
+    pub fn judged_until(&self) -> Timestamp {
+        match self {
+            Self::Evidence(state) => state.judged_until(),
+            Self::Seed(state) => state.scored_until,
+        }
+    }
 }
 
 /// What is judged.
