@@ -79,6 +79,19 @@ impl Server {
         }
     }
 
+    /// Reads a template that the guard keeps; `None` when it does not exist.
+    pub(super) async fn kept(&self, namespace: &str, name: &str) -> Result<Option<Value>, ActError> {
+        const STEP: &str = "reading the kept template";
+        let request = Request::new(path(namespace, "controllerrevisions"))
+            .get(name, &GetParams::default())
+            .map_err(|error| self.transport(STEP, &error))?;
+        match self.send(STEP, self.client.request_text(request)).await? {
+            Written::Object(object) => Ok(Some(object)),
+            Written::Refused(refusal) if refusal.answer.code == 404 => Ok(None),
+            Written::Refused(refusal) => Err(failed(STEP, refusal)),
+        }
+    }
+
     /// Sends a JSON Patch as our undo manager.
     pub(super) async fn patch(
         &self,

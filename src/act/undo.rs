@@ -149,7 +149,11 @@ impl Act {
             return Ok(Attempt::Finished(UndoOutcome::Gone(Gone::Absent)));
         };
         let revisions = self.server.revisions(&request.namespace, &request.target, &workload).await?;
-        let patch = match plan_undo(request, &workload, &revisions)? {
+        let kept = match &request.kept {
+            Some(name) => self.server.kept(&request.namespace, name).await?,
+            None => None,
+        };
+        let patch = match plan_undo(request, &workload, &revisions, kept.as_ref())? {
             UndoPlan::Patch(patch) => patch,
             UndoPlan::AlreadyDone => return Ok(Attempt::Finished(already_done(&workload))),
             UndoPlan::Superseded => return Ok(Attempt::Finished(UndoOutcome::Superseded)),

@@ -74,6 +74,38 @@ pub struct GuardClassSpec {
     /// What guards of this class may do at most, whatever they ask for.
     #[serde(default = "enforce")]
     pub max_mode: Mode,
+    /// When undos of the class's guards become too many to be true, such as when Prometheus lies.
+    #[serde(default)]
+    pub storm_breaker: StormBreaker,
+}
+
+/// When undos become too many: further ones are recommended only, until fewer lie within the time.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.within) >= duration('1m') && duration(self.within) <= duration('24h')").message("stormBreaker.within must lie between 1m and 24h"))]
+pub struct StormBreaker {
+    /// Undos of all guards of the class within that time; every further one is recommended only.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 100))]
+    pub undos: i32,
+    /// The time over which undos are counted.
+    #[serde(default = "ten_minutes")]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    pub within: String,
+}
+
+impl Default for StormBreaker {
+    fn default() -> Self {
+        Self { undos: three(), within: ten_minutes() }
+    }
+}
+
+fn three() -> i32 {
+    3
+}
+
+fn ten_minutes() -> String {
+    "10m".into()
 }
 
 fn default_presets() -> Vec<Preset> {
@@ -146,6 +178,33 @@ pub struct GuardClassStatus {
     /// The last contact with Prometheus.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<SourceStatus>,
+    /// The undos that the storm breaker counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm_breaker: Option<StormBreakerStatus>,
+}
+
+/// The undos that the storm breaker counts.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StormBreakerStatus {
+    /// Whether further undos are recommended only.
+    pub open: bool,
+    /// The undos of the class's guards within the time, newest last.
+    #[schemars(length(max = 100))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undos: Vec<StormUndo>,
+}
+
+/// One undo that the storm breaker counts.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StormUndo {
+    /// When it was decided.
+    pub time: String,
+    /// The guard, as namespace/name.
+    pub guard: String,
+    /// The decision.
+    pub decision: String,
 }
 
 /// The last contact with a source.

@@ -76,14 +76,23 @@ pub enum Type {
     RolledBack,
     /// The last read of the metrics worked.
     MetricsAvailable,
+    /// Something else applies the workload.
+    GitOpsManaged,
     /// Nothing will go on without a person.
     Stalled,
 }
 
 impl Type {
     /// The conditions of a guard, in the order in which they are shown.
-    pub const GUARD: [Self; 6] =
-        [Self::Ready, Self::Healthy, Self::Reconciling, Self::RolledBack, Self::MetricsAvailable, Self::Stalled];
+    pub const GUARD: [Self; 7] = [
+        Self::Ready,
+        Self::Healthy,
+        Self::Reconciling,
+        Self::RolledBack,
+        Self::MetricsAvailable,
+        Self::GitOpsManaged,
+        Self::Stalled,
+    ];
 
     /// As it stands in `type`.
     #[must_use]
@@ -94,6 +103,7 @@ impl Type {
             Self::Reconciling => "Reconciling",
             Self::RolledBack => "RolledBack",
             Self::MetricsAvailable => "MetricsAvailable",
+            Self::GitOpsManaged => "GitOpsManaged",
             Self::Stalled => "Stalled",
         }
     }

@@ -55,8 +55,9 @@ pub struct DeploymentGuardSpec {
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
 
-    /// What the guard may do. Observe judges and records and touches nothing; Enforce undoes bad rollouts. The class's
-    /// `maxMode` is the most it can be.
+    /// What the guard may do. Observe judges and records and touches nothing; Recommend also says what to do, in an
+    /// event; Approve asks a person and undoes what they approve; Enforce undoes bad rollouts. The class's `maxMode` is
+    /// the most it can be.
     #[serde(default)]
     pub mode: Mode,
 
@@ -102,7 +103,7 @@ pub struct TargetRef {
     #[serde(default = "apps_v1")]
     #[schemars(length(max = 63))]
     pub api_version: String,
-    /// Kind of the workload: Deployment, StatefulSet or DaemonSet. This version judges all three and undoes Deployments.
+    /// Kind of the workload: Deployment, StatefulSet or DaemonSet.
     #[serde(default = "deployment")]
     #[schemars(length(max = 63))]
     pub kind: String,
@@ -125,6 +126,10 @@ pub enum Mode {
     /// Judge and record, touch nothing.
     #[default]
     Observe,
+    /// Say what to do as well.
+    Recommend,
+    /// Ask a person, and undo what they approve.
+    Approve,
     /// Undo bad rollouts.
     Enforce,
 }
@@ -341,8 +346,10 @@ pub struct Gauge {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("duration(self.verifyTimeout) >= duration('30s')").message("rollback.verifyTimeout must be at least 30s, because restored pods have to stay ready that long"))]
 #[x_kube(validation = Rule::new("duration(self.verifyTimeout) <= duration('24h') && duration(self.cooldown) <= duration('24h')").message("rollback.verifyTimeout and rollback.cooldown can be 24h at most"))]
+#[x_kube(validation = Rule::new("duration(self.badRevisionMemory) <= duration('720h')").message("rollback.badRevisionMemory can be 720h at most"))]
 pub struct Rollback {
-    /// Which revision to go back to. Previous: the one that served before this rollout began.
+    /// Which revision to go back to. LastKnownGood: the newest one that proved good, and where none did, the one that
+    /// served before this rollout began. Previous: the one that served before, whatever is known of it.
     #[serde(default = "defaults::target")]
     pub target: RollbackTarget,
     /// Undos of this workload in 24 hours; at the limit the guard only reports.
@@ -357,6 +364,31 @@ pub struct Rollback {
     #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
     #[serde(default = "defaults::verify_timeout")]
     pub verify_timeout: String,
+    /// How long a revision that was undone stays known as bad: pushed again unchanged, it is not judged again before,
+    /// unless the guard is annotated `deploymentguard.dev/retry`. 0s forgets at once.
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    #[serde(default = "defaults::bad_revision_memory")]
+    pub bad_revision_memory: String,
+    /// What to do about a bad release of a workload that Flux or Argo CD applies, and would apply again after an undo.
+    /// Recommend: say what to change in Git, and touch nothing. Suspend: keep them from applying it for `suspendFor` or
+    /// until Git has another revision, and undo. Rollback: undo; you vouch that they leave the pod template alone.
+    #[serde(default = "defaults::git_ops")]
+    pub git_ops: GitOps,
+    /// How long `gitOps: Suspend` suspends at most.
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    #[serde(default = "defaults::suspend_for")]
+    pub suspend_for: String,
+    /// StatefulSets.
+    #[serde(default)]
+    pub stateful_set: StatefulSetRollback,
+    /// What to do about pods of the bad revision where the update strategy is OnDelete, so that nobody replaces them.
+    /// Alert: name them. Delete: delete them one by one, each once the one before is Ready.
+    #[serde(default = "defaults::on_delete")]
+    pub on_delete: StuckPods,
+    /// Approvals: of `mode: Approve`, of revisions whose pod template is annotated
+    /// `deploymentguard.dev/irreversible: "true"`, and of StatefulSets with volumes.
+    #[serde(default)]
+    pub approval: Approval,
 }
 
 impl Default for Rollback {
@@ -366,20 +398,94 @@ impl Default for Rollback {
             max_per_day: defaults::max_per_day(),
             cooldown: defaults::cooldown(),
             verify_timeout: defaults::verify_timeout(),
+            bad_revision_memory: defaults::bad_revision_memory(),
+            git_ops: defaults::git_ops(),
+            suspend_for: defaults::suspend_for(),
+            stateful_set: StatefulSetRollback::default(),
+            on_delete: defaults::on_delete(),
+            approval: Approval::default(),
         }
+    }
+}
+
+/// How StatefulSets are undone.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StatefulSetRollback {
+    /// A StatefulSet waits for a broken pod for ever, also after its template was put back. Delete: such pods of the bad
+    /// revision are deleted one by one, lowest ordinal first. Alert: they are named.
+    #[serde(default = "defaults::stuck_pods")]
+    pub stuck_pods: StuckPods,
+    /// StatefulSets with volumeClaimTemplates, whose data an undo does not undo. Approve: ask a person, whatever the mode.
+    /// Enforce: as the guard's mode says.
+    #[serde(default = "defaults::with_volumes")]
+    pub with_volumes: WithVolumes,
+}
+
+impl Default for StatefulSetRollback {
+    fn default() -> Self {
+        Self { stuck_pods: defaults::stuck_pods(), with_volumes: defaults::with_volumes() }
+    }
+}
+
+/// What to do about pods that their controller does not replace.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StuckPods {
+    /// Delete them one by one.
+    Delete,
+    /// Name them in an event.
+    Alert,
+}
+
+/// StatefulSets with volumes.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithVolumes {
+    /// Ask a person, whatever the mode.
+    Approve,
+    /// As the mode says.
+    Enforce,
+}
+
+/// What to do about a workload that Flux or Argo CD applies.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GitOps {
+    /// Say what to change in Git.
+    Recommend,
+    /// Suspend them, then undo.
+    Suspend,
+    /// Undo.
+    Rollback,
+}
+
+/// How approvals are waited for.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.timeout) >= duration('10s') && duration(self.timeout) <= duration('24h')").message("rollback.approval.timeout must lie between 10s and 24h"))]
+pub struct Approval {
+    /// How long an approval is waited for; after it the decision has expired and nothing is undone.
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    #[serde(default = "defaults::approval_timeout")]
+    pub timeout: String,
+}
+
+impl Default for Approval {
+    fn default() -> Self {
+        Self { timeout: defaults::approval_timeout() }
     }
 }
 
 /// Which revision to go back to.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RollbackTarget {
+    /// The newest one that proved good.
+    LastKnownGood,
     /// The one that served before this rollout began.
     Previous,
 }
 
 /// Defaults, field by field, because the API server fills them in one by one.
 mod defaults {
-    use super::{Baseline, OnInconclusive, OnNoData, RollbackTarget, Scorer};
+    use super::{Baseline, GitOps, OnInconclusive, OnNoData, RollbackTarget, Scorer, StuckPods, WithVolumes};
 
     pub(super) fn interval() -> String {
         "Auto".into()
@@ -422,7 +528,7 @@ mod defaults {
     }
 
     pub(super) const fn target() -> RollbackTarget {
-        RollbackTarget::Previous
+        RollbackTarget::LastKnownGood
     }
 
     pub(super) const fn max_per_day() -> i32 {
@@ -435,5 +541,33 @@ mod defaults {
 
     pub(super) fn verify_timeout() -> String {
         "10m".into()
+    }
+
+    pub(super) fn bad_revision_memory() -> String {
+        "24h".into()
+    }
+
+    pub(super) const fn git_ops() -> GitOps {
+        GitOps::Recommend
+    }
+
+    pub(super) fn suspend_for() -> String {
+        "1h".into()
+    }
+
+    pub(super) const fn stuck_pods() -> StuckPods {
+        StuckPods::Delete
+    }
+
+    pub(super) const fn with_volumes() -> WithVolumes {
+        WithVolumes::Approve
+    }
+
+    pub(super) const fn on_delete() -> StuckPods {
+        StuckPods::Alert
+    }
+
+    pub(super) fn approval_timeout() -> String {
+        "15m".into()
     }
 }

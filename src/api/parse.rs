@@ -5,11 +5,14 @@
 
 use std::time::Duration;
 
-use super::class::GuardClassSpec;
+use super::class::{GuardClassSpec, StormBreaker};
 use super::guard::{self, DeploymentGuardSpec, SignalSpec};
 use super::{logs, pods, probes};
 use crate::domain::judge::{Baseline, OnNoData};
-use crate::domain::policy::{Analysis, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, Scorer, Target};
+use crate::domain::policy::{
+    Analysis, GitOpsPolicy, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, RollbackTarget, Scorer,
+    StormPolicy, StuckPods, Target,
+};
 use crate::domain::signal::{Demands, Preset, Selector, Signal, SignalName, Source};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -81,12 +84,15 @@ pub fn policy(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Poli
         logs: logs::parse(&spec.logs)?,
         probes: probes::probes(&spec.probes)?,
         rollback: rollback(&spec.rollback)?,
+        storm: storm(&class.storm_breaker)?,
     })
 }
 
 const fn mode(mode: guard::Mode) -> Mode {
     match mode {
         guard::Mode::Observe => Mode::Observe,
+        guard::Mode::Recommend => Mode::Recommend,
+        guard::Mode::Approve => Mode::Approve,
         guard::Mode::Enforce => Mode::Enforce,
     }
 }
@@ -175,16 +181,46 @@ pub fn percent(field: &str, text: &str) -> Result<u32, InvalidSpec> {
 }
 
 fn rollback(spec: &guard::Rollback) -> Result<RollbackPolicy, InvalidSpec> {
-    match spec.target {
-        guard::RollbackTarget::Previous => {}
-    }
+    let (least, month) = (Duration::ZERO, DAY * 30);
     Ok(RollbackPolicy {
+        target: match spec.target {
+            guard::RollbackTarget::LastKnownGood => RollbackTarget::LastKnownGood,
+            guard::RollbackTarget::Previous => RollbackTarget::Previous,
+        },
         max_per_day: u32::try_from(spec.max_per_day)
             .ok()
             .filter(|most| (1..=100).contains(most))
             .ok_or_else(|| invalid("rollback.maxPerDay", "must lie between 1 and 100"))?,
-        cooldown: within("rollback.cooldown", &spec.cooldown, Duration::ZERO, DAY)?,
+        cooldown: within("rollback.cooldown", &spec.cooldown, least, DAY)?,
         verify_timeout: within("rollback.verifyTimeout", &spec.verify_timeout, Duration::from_secs(30), DAY)?,
+        bad_revision_memory: within("rollback.badRevisionMemory", &spec.bad_revision_memory, least, month)?,
+        git_ops: match spec.git_ops {
+            guard::GitOps::Recommend => GitOpsPolicy::Recommend,
+            guard::GitOps::Suspend => GitOpsPolicy::Suspend,
+            guard::GitOps::Rollback => GitOpsPolicy::Rollback,
+        },
+        suspend_for: within("rollback.suspendFor", &spec.suspend_for, Duration::from_secs(10), month)?,
+        stuck_pods: stuck_pods(spec.stateful_set.stuck_pods),
+        on_delete: stuck_pods(spec.on_delete),
+        volumes_without_asking: spec.stateful_set.with_volumes == guard::WithVolumes::Enforce,
+        approval_timeout: within("rollback.approval.timeout", &spec.approval.timeout, Duration::from_secs(10), DAY)?,
+    })
+}
+
+const fn stuck_pods(spec: guard::StuckPods) -> StuckPods {
+    match spec {
+        guard::StuckPods::Delete => StuckPods::Delete,
+        guard::StuckPods::Alert => StuckPods::Alert,
+    }
+}
+
+fn storm(spec: &StormBreaker) -> Result<StormPolicy, InvalidSpec> {
+    Ok(StormPolicy {
+        undos: u32::try_from(spec.undos)
+            .ok()
+            .filter(|most| (1..=100).contains(most))
+            .ok_or_else(|| invalid("stormBreaker.undos", "of the class must lie between 1 and 100"))?,
+        within: within("stormBreaker.within", &spec.within, Duration::from_mins(1), DAY)?,
     })
 }
 

@@ -56,6 +56,17 @@ pub struct DeploymentGuardStatus {
     /// An undo that was decided and is not verified yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo: Option<UndoStatus>,
+    /// A decision that waits for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_action: Option<PendingAction>,
+    /// Revisions that were undone and are not judged again while they are remembered, the latest first.
+    #[schemars(length(max = 10))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bad_revisions: Vec<BadRevisionStatus>,
+    /// The value of the annotation `deploymentguard.dev/retry` that was followed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub retried: Option<String>,
     /// Undos in the last 24 hours.
     pub rollbacks_today: i32,
     /// When undos were sent, in the last 24 hours.
@@ -106,7 +117,8 @@ pub struct CurrentStatus {
     /// The same of the revision it is compared with: so many ends are nothing new.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline_start_exits: Option<i32>,
-    /// Serving, Judging, Held, Certified (not worse so far, still watched), Condemned, Restoring, Passed or Unproven.
+    /// Serving, Judging, Held, Certified (not worse so far, still watched), Condemned, AwaitingApproval, KnownBad (undone
+    /// before and back again), Restoring, Passed or Unproven.
     pub state: String,
 }
 
@@ -162,12 +174,23 @@ pub struct DecisionRecord {
     /// The revision to go back to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_revision: Option<String>,
-    /// RollingBack, RolledBack or None.
+    /// RollingBack, RolledBack, AwaitingApproval, Recommended or None.
     pub action: String,
     /// Why nothing was done, or how the undo ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub action_reason: Option<String>,
+    /// How far the revision to go back to is trusted: Certified, PodsOnly or NeverJudged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_trust: Option<String>,
+    /// What a person would type or change, where nothing was done.
+    #[schemars(length(max = 4))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
+    /// Who approved or rejected it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub answered_by: Option<String>,
     /// Fields that only the restored template has; client-side apply and helm 3 will not remove them.
     #[schemars(length(max = 32))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -299,14 +322,72 @@ pub struct FindingStatus {
     pub novelty: String,
 }
 
+/// A decision that waits for a person.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PendingAction {
+    /// The decision; an approval has to name it.
+    pub decision: String,
+    /// What would be done: Rollback.
+    pub action: String,
+    /// Uid of the workload that was judged.
+    pub workload_uid: String,
+    /// The revision that was judged bad.
+    pub from_revision: String,
+    /// The revision to go back to.
+    pub to_revision: String,
+    /// Why a person is asked.
+    #[schemars(length(max = 512))]
+    pub why: String,
+    /// What it rests on.
+    #[schemars(length(max = 1024))]
+    pub reasoning: String,
+    /// What to type to approve it.
+    #[schemars(length(max = 512))]
+    pub approve: String,
+    /// What to type to reject it.
+    #[schemars(length(max = 512))]
+    pub reject: String,
+    /// When it was asked for.
+    pub asked_at: String,
+    /// Until when it is waited for.
+    pub expires_at: String,
+    /// The answer that was read last and did not fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub ignored: Option<String>,
+}
+
+/// A revision that was undone.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BadRevisionStatus {
+    /// Its hash.
+    pub revision: String,
+    /// The decision that undid it.
+    pub decision: String,
+    /// When it was undone.
+    pub undone_at: String,
+    /// Until when it is not judged again.
+    pub until: String,
+}
+
 /// A revision that proved good.
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KnownGood {
-    /// Its pod-template-hash.
+    /// Its hash.
     pub revision: String,
     /// When it had proved good.
     pub at: String,
+    /// Certified, or PodsOnly where nothing could be measured.
+    pub trust: String,
+    /// The ControllerRevision of the guard that holds its template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Stands for that template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_hash: Option<String>,
     /// How.
     pub how: String,
 }
@@ -352,6 +433,12 @@ pub struct UndoStatus {
     pub from_revision: String,
     /// The revision to go back to.
     pub to_revision: String,
+    /// The ControllerRevision of the guard that holds its template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Stands for that template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_hash: Option<String>,
     /// When it was decided; written before the patch is sent.
     pub intended_at: String,
     /// When the patch was accepted.

@@ -21,12 +21,14 @@ use crate::api::condition::{self, Observed, Truth, Type};
 use crate::api::parse;
 use crate::api::status::{DeploymentGuardStatus, TargetStatus, time, time_ms};
 use crate::api::{DeploymentGuard, GuardClass};
+use crate::domain::approval;
 use crate::domain::assess::{AssessState, Assessment};
 use crate::domain::evidence::PodLife;
+use crate::domain::known_good::Kept;
 use crate::domain::outcome::Reason;
 use crate::domain::plan::{self, Changes, Current, Due, Progress, Stage};
 use crate::domain::policy::{Policy, Target};
-use crate::domain::rollout::{PodFact, RevisionHash, Workload};
+use crate::domain::rollout::{PodFact, RevisionHash, Tool, Workload};
 use crate::observe::pods::WorkloadKey;
 use crate::observe::workload;
 use crate::record::events::EventReason;
@@ -110,7 +112,7 @@ impl<'a> Case<'a> {
             let status = guard.status.clone().unwrap_or_default();
             (Remembered { uid, status, ..Remembered::default() }, Changes::default())
         });
-        let seen = (guard.metadata.generation.unwrap_or_default(), class_version(ctx, guard));
+        let seen = (guard.metadata.generation.unwrap_or_default(), versions(ctx, guard));
         changes.guard = remembered.seen.as_ref() != Some(&seen);
         let progress = progress::read(&remembered.status);
         let due = plan::due(&progress, changes, now);
@@ -140,6 +142,18 @@ impl<'a> Case<'a> {
     /// Says something about a condition; the last word on each counts.
     pub fn observe_condition(&mut self, type_: Type, truth: impl Into<Truth>, reason: Reason, message: &str) {
         self.observed.push(Observed::new(type_, truth, reason, message));
+    }
+
+    /// The template of a revision that the guard keeps.
+    #[must_use]
+    pub fn kept(&self, revision: &RevisionHash) -> Option<Kept> {
+        self.progress.good.iter().find(|good| good.revision == *revision).and_then(|good| good.kept.clone())
+    }
+
+    /// An annotation of the guard.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<String> {
+        self.guard.annotations().get(key).cloned()
     }
 
     /// Says something to people, once per transition.
@@ -370,6 +384,13 @@ impl<'a> Case<'a> {
             observed_generation: workload.generation,
         });
         self.observe_condition(Type::Ready, true, Reason::Accepted, "configuration valid, target found");
+        match workload.applier.as_ref().filter(|applier| applier.tool != Tool::Helm) {
+            Some(applier) => {
+                let message = format!("{applier} applies the workload");
+                self.observe_condition(Type::GitOpsManaged, true, Reason::AppliedByGitOps, &message);
+            }
+            None => self.observe_condition(Type::GitOpsManaged, false, Reason::NotManaged, ""),
+        }
         match self.stall() {
             Some((stuck, reason, message)) => self.observe_condition(Type::Stalled, stuck, reason, &message),
             None => self.observe_condition(Type::Stalled, false, Reason::Accepted, ""),
@@ -493,7 +514,7 @@ impl<'a> Case<'a> {
     }
 
     /// A new current revision: what was measured and concluded about the last one no longer speaks of it.
-    fn fresh(&mut self, current: &Current, workload: &Workload) {
+    pub fn fresh(&mut self, current: &Current, workload: &Workload) {
         progress::write_current(&mut self.draft, current, workload);
         self.draft.health_score = None;
         self.draft.signals.clear();
@@ -507,6 +528,8 @@ impl<'a> Case<'a> {
         self.remembered.answers.clear();
         self.remembered.metrics_due = None;
         self.draft.findings.clear();
+        // What was asked about another revision is no longer a question.
+        self.draft.pending_action = None;
         self.ctx.metrics.forget(&self.key.namespace, &self.key.name);
         self.observe_condition(
             Type::RolledBack,
@@ -646,10 +669,13 @@ fn created(guard: &DeploymentGuard) -> Option<Timestamp> {
     guard.metadata.creation_timestamp.as_ref().map(|at| at.0)
 }
 
-/// Changes whenever a change of the class could change the policy.
-fn class_version(ctx: &Context, guard: &DeploymentGuard) -> String {
-    match ctx.class_of(guard) {
+/// Changes whenever a change of the class could change the policy, or a person answered.
+fn versions(ctx: &Context, guard: &DeploymentGuard) -> String {
+    let class = match ctx.class_of(guard) {
         Ok(class) => format!("{}@{}", class.name_any(), class.metadata.generation.unwrap_or_default()),
         Err(error) => error.to_string(),
-    }
+    };
+    let said = |key: &&str| guard.annotations().get(*key).cloned().unwrap_or_default();
+    let said: Vec<String> = [approval::APPROVE, approval::REJECT, approval::RETRY].iter().map(said).collect();
+    format!("{class} {said:?}")
 }

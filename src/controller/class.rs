@@ -13,7 +13,8 @@ use kube::runtime::controller::Action;
 
 use super::context::Context;
 use super::error::Error;
-use crate::api::class::{GuardClass, GuardClassStatus, SourceStatus};
+use super::storms;
+use crate::api::class::{GuardClass, GuardClassStatus, SourceStatus, StormBreakerStatus};
 use crate::api::condition::{self, Observed, Truth, Type};
 use crate::api::status::{parse_time, time};
 use crate::domain::managers;
@@ -41,7 +42,14 @@ pub async fn reconcile(class: Arc<GuardClass>, ctx: Arc<Context>) -> Result<Acti
         observed_generation: generation,
         conditions: condition::merge(&before.conditions, &observed, generation, now),
         prometheus: Some(source),
+        storm_breaker: None,
     };
+    let storm = ctx.storms.of(&class).status(storms::policy(&class), now);
+    // It opens with an undo, and closes with time.
+    if before.storm_breaker.as_ref().unwrap_or(&StormBreakerStatus::default()) != &storm {
+        write_storm(&ctx, &class, storm).await?;
+    }
+    let before = GuardClassStatus { storm_breaker: None, ..before };
     if worth_writing(&before, &after, now) {
         if !ctx.leadership.holds() {
             return Err(Error::LeaseLost);
@@ -50,6 +58,20 @@ pub async fn reconcile(class: Arc<GuardClass>, ctx: Arc<Context>) -> Result<Acti
         status::apply(&api, &name, &after, managers::CLASS_STATUS).await?;
     }
     Ok(Action::requeue(EVERY))
+}
+
+/// Writes what the storm breaker counts, beside what the rest of the status says.
+///
+/// # Errors
+/// If the status cannot be written.
+pub async fn write_storm(ctx: &Context, class: &GuardClass, storm: StormBreakerStatus) -> Result<(), Error> {
+    if !ctx.leadership.holds() {
+        return Err(Error::LeaseLost);
+    }
+    let api: Api<GuardClass> = Api::all(ctx.client.clone());
+    let status = GuardClassStatus { storm_breaker: Some(storm), ..GuardClassStatus::default() };
+    status::apply(&api, &class.name_any(), &status, managers::STORM).await?;
+    Ok(())
 }
 
 async fn ask(

@@ -13,6 +13,7 @@ use kube::runtime::reflector::Store;
 use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
 use super::sources::Sources;
+use super::storms::Storms;
 use crate::act::Act;
 use crate::api::{DEFAULT_CLASS_ANNOTATION, DeploymentGuard, GuardClass};
 use crate::domain::redact::Redactor;
@@ -51,6 +52,8 @@ pub struct Context {
     pub nodes: Arc<NodeIndex>,
     /// Every Prometheus.
     pub sources: Sources,
+    /// Undos of each class.
+    pub storms: Storms,
     /// Every guard between two reconciles.
     pub memory: Memory,
     /// Writes events.

@@ -8,6 +8,7 @@ use kube::Resource;
 use serde_json::json;
 
 use super::case::Case;
+use super::verdict::Course;
 use super::{findings, restore};
 use crate::api::DeploymentGuard;
 use crate::api::status::{
@@ -15,7 +16,7 @@ use crate::api::status::{
 };
 use crate::domain::assess::Assessment;
 use crate::domain::chain::Decision;
-use crate::domain::guardrail::Clamp;
+use crate::domain::known_good::Choice;
 use crate::domain::outcome::{ActionTaken, Confidence, Decider, HealthScore};
 use crate::domain::plan::Current;
 use crate::domain::sample::{SCHEMA_VERSION, Sample, SampleState};
@@ -52,9 +53,15 @@ pub fn record(
     current: &Current,
     judged: &Assessment,
     decided: &Decision,
-    clamp: Option<&Clamp>,
-    acts: bool,
+    (choice, course, commands): (Option<&Choice>, &Course, Vec<String>),
 ) -> DecisionRecord {
+    let clamp = course.clamp();
+    let action = match course {
+        Course::Act => ActionTaken::RollingBack,
+        Course::Ask(_) => ActionTaken::AwaitingApproval,
+        Course::Nothing(_) if !commands.is_empty() => ActionTaken::Recommended,
+        Course::Nothing(_) => ActionTaken::None,
+    };
     let whole = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
     DecisionRecord {
         id: id.to_owned(),
@@ -84,8 +91,11 @@ pub fn record(
         one_in: judged.one_in.clone(),
         clamped_by: clamp.map(|clamp| clamp.rule.to_owned()),
         from_revision: current.revision.to_string(),
-        to_revision: current.baseline.as_ref().map(ToString::to_string),
-        action: if acts { ActionTaken::RollingBack } else { ActionTaken::None }.to_string(),
+        to_revision: choice.map(|choice| &choice.revision).or(current.baseline.as_ref()).map(ToString::to_string),
+        to_trust: choice.map(|choice| choice.trust.as_str().to_owned()),
+        action: action.to_string(),
+        commands,
+        answered_by: None,
         action_reason: clamp.map(|clamp| format!("{}: {}", clamp.reason, clamp.message)),
         only_in_restored: Vec::new(),
         time: time_ms(now),

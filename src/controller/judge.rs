@@ -67,7 +67,7 @@ pub async fn step(
     let report = facts::look(case, policy, &current, workload, pods).await;
     findings::look(case, policy, &current, pods, &report.findings);
     if report.fact.is_some() {
-        return proven(case, policy, current, workload, pods, &report).await;
+        return proven(case, class, policy, current, workload, pods, &report).await;
     }
     facts::say(case, &report);
     if let Some(next) = case.metrics_due().filter(|next| *next > case.now) {
@@ -89,7 +89,7 @@ pub async fn step(
     let report = facts::look(case, policy, &current, workload, &later).await;
     findings::look(case, policy, &current, &later, &report.findings);
     if report.fact.is_some() {
-        return proven(case, policy, current, workload, &later, &report).await;
+        return proven(case, class, policy, current, workload, &later, &report).await;
     }
     facts::say(case, &report);
     case.wake_in(SOON);
@@ -99,6 +99,7 @@ pub async fn step(
 /// Pods prove the release bad.
 async fn proven(
     case: &mut Case<'_>,
+    class: &GuardClass,
     policy: &Policy,
     current: Current,
     workload: &Workload,
@@ -112,7 +113,7 @@ async fn proven(
     let judged = Assessment::of_fact(decided.reason, &decided.message, case.evaluated(), state);
     case.draft.health_score = Some(0);
     case.proof = Some(facts::proof(fact, &current, pods));
-    let grounds = Grounds { judged: &judged, decided: &decided, report };
+    let grounds = Grounds { class, judged: &judged, decided: &decided, report };
     verdict::conclude(case, policy, current, workload, pods, &grounds).await
 }
 
@@ -207,7 +208,7 @@ async fn decide(case: &mut Case<'_>, rollout: &Rollout<'_>, measured: Measured) 
         }
         Step::Decide(decided) => {
             let judged = if assessment.score.is_some() { assessment } else { scored.unwrap_or(assessment) };
-            let grounds = Grounds { judged: &judged, decided: &decided, report: rollout.report };
+            let grounds = Grounds { class: rollout.class, judged: &judged, decided: &decided, report: rollout.report };
             verdict::conclude(case, policy, current.clone(), workload, pods, &grounds).await
         }
     }

@@ -3,6 +3,7 @@
 //! Role: run until the lease is lost or somebody says stop. Inputs: a client and settings. Outputs: an end with its
 //! reason; an unexpected one is an error. Must never import: `cli`, `console`.
 
+pub mod approval;
 pub mod case;
 pub mod class;
 pub mod context;
@@ -20,6 +21,7 @@ pub mod reconcile;
 pub mod restore;
 pub mod run;
 pub mod sources;
+pub mod storms;
 pub mod verdict;
 
 pub use run::{Ended, Settings, run};

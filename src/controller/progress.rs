@@ -6,15 +6,21 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::status::{CurrentStatus, DeploymentGuardStatus, UndoStatus, parse_time, time_ms};
+use crate::api::status::{
+    BadRevisionStatus, CurrentStatus, DeploymentGuardStatus, KnownGood, PendingAction, UndoStatus, parse_time, time_ms,
+};
 use crate::domain::assess::AssessState;
 use crate::domain::facts::StartRecord;
 use crate::domain::judge::MAX_CHECKPOINT_BYTES;
-use crate::domain::plan::{Current, PendingUndo, Progress, Stage, within_a_day};
+use crate::domain::known_good::{Kept, ProvenGood, Trust};
+use crate::domain::plan::{BadRevision, Current, PendingApproval, PendingUndo, Progress, Stage, within_a_day};
 use crate::domain::rollout::{RevisionHash, Workload};
 
 /// Most undos that status lists; `maxPerDay` is at most that many.
 const TIMES_KEPT: usize = 100;
+
+/// Bad revisions that status lists.
+const BAD_KEPT: usize = 10;
 
 /// Reads what status remembers.
 #[must_use]
@@ -23,6 +29,9 @@ pub fn read(status: &DeploymentGuardStatus) -> Progress {
         current: status.current.as_ref().and_then(read_current),
         workload_uid: status.target.as_ref().map(|target| target.uid.clone()),
         undo: status.undo.as_ref().and_then(read_undo),
+        pending: status.pending_action.as_ref().and_then(read_pending),
+        bad: status.bad_revisions.iter().filter_map(read_bad).collect(),
+        good: status.known_good.iter().filter_map(read_good).collect(),
         undone: status.rollback_times.iter().filter_map(|at| parse_time(at)).collect(),
         next: status.next_evaluation.as_deref().and_then(parse_time),
     }
@@ -50,9 +59,66 @@ fn read_undo(undo: &UndoStatus) -> Option<PendingUndo> {
         workload_uid: undo.workload_uid.clone(),
         from: RevisionHash::new(&undo.from_revision),
         to: RevisionHash::new(&undo.to_revision),
+        kept: undo.template.as_ref().and_then(|name| read_kept(name, undo.template_hash.as_ref()?)),
         intended: parse_time(&undo.intended_at)?,
         sent: undo.sent_at.as_deref().and_then(parse_time),
     })
+}
+
+fn read_pending(pending: &PendingAction) -> Option<PendingApproval> {
+    Some(PendingApproval {
+        decision: pending.decision.clone(),
+        workload_uid: pending.workload_uid.clone(),
+        from: RevisionHash::new(&pending.from_revision),
+        to: RevisionHash::new(&pending.to_revision),
+        asked: parse_time(&pending.asked_at)?,
+        expires: parse_time(&pending.expires_at)?,
+    })
+}
+
+fn read_bad(bad: &BadRevisionStatus) -> Option<BadRevision> {
+    Some(BadRevision {
+        revision: RevisionHash::new(&bad.revision),
+        decision: bad.decision.clone(),
+        undone: parse_time(&bad.undone_at)?,
+        until: parse_time(&bad.until)?,
+    })
+}
+
+fn read_good(good: &KnownGood) -> Option<ProvenGood> {
+    let at = parse_time(&good.at)?;
+    Some(ProvenGood {
+        revision: RevisionHash::new(&good.revision),
+        at,
+        trust: Trust::parse(&good.trust)?,
+        kept: good.template.as_ref().and_then(|name| read_kept(name, good.template_hash.as_ref()?)),
+    })
+}
+
+fn read_kept(name: &str, hash: &str) -> Option<Kept> {
+    Some(Kept { name: name.to_owned(), template: u64::from_str_radix(hash, 16).ok()? })
+}
+
+/// A template's number as status shows it.
+#[must_use]
+pub fn hash_text(template: u64) -> String {
+    format!("{template:016x}")
+}
+
+/// Remembers a revision as bad; what is forgotten by now goes, and the oldest of too many.
+pub fn write_bad(status: &mut DeploymentGuardStatus, bad: &BadRevision, now: Timestamp) {
+    let known = &mut status.bad_revisions;
+    known.retain(|known| {
+        known.revision != bad.revision.as_str() && parse_time(&known.until).is_some_and(|until| now < until)
+    });
+    let entry = BadRevisionStatus {
+        revision: bad.revision.to_string(),
+        decision: bad.decision.clone(),
+        undone_at: time_ms(bad.undone),
+        until: time_ms(bad.until),
+    };
+    known.insert(0, entry);
+    known.truncate(BAD_KEPT);
 }
 
 /// Writes the current revision into status.
@@ -78,6 +144,8 @@ pub fn write_undo(status: &mut DeploymentGuardStatus, undo: Option<&PendingUndo>
         workload_uid: undo.workload_uid.clone(),
         from_revision: undo.from.to_string(),
         to_revision: undo.to.to_string(),
+        template: undo.kept.as_ref().map(|kept| kept.name.clone()),
+        template_hash: undo.kept.as_ref().map(|kept| hash_text(kept.template)),
         intended_at: time_ms(undo.intended),
         sent_at: undo.sent.map(time_ms),
     });
@@ -124,6 +192,7 @@ mod tests {
             workload_uid: "u".into(),
             from: RevisionHash::new("bad"),
             to: RevisionHash::new("good"),
+            kept: Some(Kept { name: "shop-good-1".into(), template: u64::MAX - 1 }),
             intended: at,
             sent: None,
         };

@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use super::case::{Case, Opened};
 use super::context::Context;
 use super::error::Error;
-use super::{decision, findings, judge, restore};
+use super::{approval, decision, findings, judge, restore};
 use crate::api::DeploymentGuard;
 use crate::domain::plan::{self, Situation};
 
@@ -50,6 +50,7 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
     let Some((workload, pods)) = case.observe().await? else { return Ok(()) };
     // act, level-triggered: fields of the template that an undo still owns (client)
     restore::give_back(case, &workload).await;
+    approval::retry(case, &pods);
     // decide what this look is about (no client)
     match plan::situation(&case.progress, &workload, &pods, case.now) {
         Situation::TemplatePending => case.wake_in(Duration::from_secs(2)),
@@ -65,9 +66,14 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
         // observe metrics → assess → decide → act (client)
         Situation::Judge(current) => judge::step(case, &class, &policy, current, &workload, &pods).await?,
         // act (client)
-        Situation::FinishUndo(undo) => restore::finish(case, &policy, &workload, &pods, undo).await?,
+        Situation::FinishUndo(undo) => restore::finish(case, &class, &policy, &workload, &pods, undo).await?,
         Situation::Verify(undo) => restore::verify(case, &policy, &workload, &pods, undo),
         Situation::Overtaken(undo, current) => restore::overtaken(case, &workload, &undo, &current),
+        Situation::BackAgain(current, bad) => restore::back_again(case, &workload, &current, &bad),
+        // a person decides → act (client)
+        Situation::AwaitApproval(current, pending) => {
+            approval::look(case, &class, &policy, current, &workload, &pods, pending).await?;
+        }
     }
     Ok(())
 }

@@ -7,13 +7,16 @@ use jiff::Timestamp;
 
 use super::case::Case;
 use super::error::Error;
-use super::progress;
+use super::{class, progress};
 use crate::act::{GiveBack, UndoOutcome};
+use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
+use crate::api::status::{parse_time, time};
 use crate::domain::guardrail::{self, Proposal};
+use crate::domain::known_good::{Choice, Trust};
 use crate::domain::outcome::{ActionTaken, Reason};
-use crate::domain::plan::{Current, PendingUndo, Stage};
-use crate::domain::policy::Policy;
+use crate::domain::plan::{BadRevision, Current, PendingUndo, Stage};
+use crate::domain::policy::{Mode, Policy};
 use crate::domain::rollout::{PodFact, Workload};
 use crate::domain::undo::{self, UndoRequest, VerifyOutcome, VerifyState};
 use crate::record::events::EventReason;
@@ -42,6 +45,7 @@ pub async fn give_back(case: &mut Case<'_>, workload: &Workload) {
 /// If the status cannot be written; then nothing was sent.
 pub async fn finish(
     case: &mut Case<'_>,
+    class: &GuardClass,
     policy: &Policy,
     workload: &Workload,
     pods: &[PodFact],
@@ -50,9 +54,25 @@ pub async fn finish(
     let current =
         Current { baseline: Some(undo.to.clone()), ..Current::new(undo.from.clone(), undo.intended, Stage::Judging) };
     let undone = case.progress.undone.clone();
-    let proposal = Proposal { policy, workload, current: &current, pods, undone: &undone, now: case.now };
+    let choice =
+        workload.exists(&undo.to).then(|| Choice { revision: undo.to.clone(), trust: Trust::NeverJudged });
+    let of_class = case.ctx.storms.of(class).moments(&undo.decision);
+    let proposal = Proposal {
+        policy,
+        workload,
+        current: &current,
+        to: choice.as_ref(),
+        pods,
+        undone: &undone,
+        of_class: &of_class,
+        now: case.now,
+    };
+    let last = case.draft.last_decision.as_ref().filter(|last| last.id == undo.decision);
+    let approved = last.is_some_and(|last| last.answered_by.is_some()) && policy.mode >= Mode::Approve;
     let objection = if case.guard.spec.suspend {
         Some((Reason::Suspended, "the guard was suspended meanwhile".to_owned()))
+    } else if approved {
+        guardrail::objection_of_the_world(&proposal).map(|clamp| (clamp.reason, clamp.message))
     } else {
         guardrail::first_objection(&proposal).map(|clamp| (clamp.reason, clamp.message))
     };
@@ -61,7 +81,7 @@ pub async fn finish(
             not_done(case, &undo, reason, EventReason::RollbackSkipped, &why);
             Ok(())
         }
-        None => carry_out(case, policy, workload, undo).await,
+        None => carry_out(case, class, policy, workload, undo).await,
     }
 }
 
@@ -71,6 +91,7 @@ pub async fn finish(
 /// If the status cannot be written; then nothing was sent.
 pub async fn carry_out(
     case: &mut Case<'_>,
+    class: &GuardClass,
     policy: &Policy,
     workload: &Workload,
     undo: PendingUndo,
@@ -79,6 +100,7 @@ pub async fn carry_out(
     let message = format!("rolling back from revision {} to {}", undo.from, undo.to);
     case.observe_condition(Type::Reconciling, true, Reason::RollbackStarted, &message);
     case.write(true).await?;
+    count(case, class, policy).await;
     let request = UndoRequest {
         decision_id: undo.decision.clone(),
         namespace: case.key.namespace.clone(),
@@ -86,6 +108,7 @@ pub async fn carry_out(
         uid: workload.uid.clone(),
         from: undo.from.clone(),
         to: undo.to.clone(),
+        kept: undo.kept.as_ref().map(|kept| kept.name.clone()),
     };
     let leadership = case.ctx.leadership.clone();
     let outcome = case.ctx.act.undo(&request, &move || leadership.holds()).await;
@@ -102,6 +125,15 @@ pub async fn carry_out(
         }
     }
     Ok(())
+}
+
+/// Writes the undo into the class's status for the storm breaker. The undo does not wait for better times: this process
+/// has counted it.
+async fn count(case: &Case<'_>, class: &GuardClass, policy: &Policy) {
+    let status = case.ctx.storms.of(class).status(policy.storm, case.now);
+    if let Err(error) = class::write_storm(case.ctx, class, status).await {
+        tracing::warn!(%error, "the undo is not in the class's status yet");
+    }
 }
 
 fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: PendingUndo, outcome: UndoOutcome) {
@@ -150,6 +182,9 @@ fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: Pen
         let mut undone = case.progress.undone.clone();
         undone.push(now);
         progress::write_undone(&mut case.draft, &undone, now);
+        let until = now.checked_add(policy.rollback.bad_revision_memory).unwrap_or(Timestamp::MAX);
+        let bad = BadRevision { revision: undo.from.clone(), decision: undo.decision.clone(), undone: now, until };
+        progress::write_bad(&mut case.draft, &bad, now);
         if let Some(current) = &case.progress.current {
             case.ctx.metrics.undo_sent(since(current.started, now));
         }
@@ -216,11 +251,15 @@ const fn result_of(reason: Reason) -> &'static str {
         Reason::RollbackTimedOut => "timed_out",
         Reason::Superseded => "superseded",
         Reason::AdmissionRejected => "rejected",
+        Reason::RollbackReverted => "reverted",
         Reason::WorkloadPaused
         | Reason::SuppressedByMode
         | Reason::Suspended
         | Reason::SkippedByAnnotation
         | Reason::RollbackLimitReached
+        | Reason::StormBreakerOpen
+        | Reason::SuppressedByGitOps
+        | Reason::SameRevisionRestarted
         | Reason::NoNewRevisionPods
         | Reason::TargetOwnedByController
         | Reason::TargetNotFound
@@ -305,12 +344,51 @@ pub fn overtaken(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, c
         case.ctx.metrics.rolled_back(result_of(Reason::Superseded));
         case.note(EventReason::RollbackSkipped, format!("the undo of revision {} was not needed: {why}", undo.from));
     }
+    if current.stage == Stage::KnownBad {
+        let until = case.draft.bad_revisions.iter().find(|bad| bad.revision == undo.from.as_str());
+        let until = until.and_then(|bad| parse_time(&bad.until)).unwrap_or(case.now);
+        let (revision, decision) = (undo.from.clone(), undo.decision.clone());
+        let undone = undo.sent.unwrap_or(undo.intended);
+        back_again(case, workload, current, &BadRevision { revision, decision, undone, until });
+        return;
+    }
     case.begin(current, workload);
     case.observe_condition(Type::Stalled, false, Reason::Accepted, "");
     case.wake_in(std::time::Duration::from_millis(100));
 }
 
-fn record(case: &mut Case<'_>, action: ActionTaken, why: Option<String>) {
+/// A revision that was undone is back: it is not judged and not undone again, and people are told once who did it.
+pub fn back_again(case: &mut Case<'_>, workload: &Workload, current: &Current, bad: &BadRevision) {
+    let known = case.draft.current.as_ref();
+    let is_news = known.is_none_or(|known| known.revision != bad.revision.as_str() || known.state != Stage::KnownBad.as_str());
+    if bad.until > case.now {
+        case.wake_at(bad.until);
+    }
+    if !is_news {
+        progress::write_current(&mut case.draft, current, workload);
+        return;
+    }
+    case.fresh(current, workload);
+    let who = workload.template_manager.as_deref().unwrap_or("somebody");
+    let applier = workload.applier.as_ref().map(|applier| format!(" ({applier} applies the workload)"));
+    let message = format!(
+        "revision {} is back {} after decision {} undid it; {who} wrote it{}. It stands and is not judged again before {}: \
+         push a fixed version, or annotate the guard deploymentguard.dev/retry to have it judged",
+        bad.revision,
+        seconds(since(bad.undone, case.now)),
+        bad.decision,
+        applier.unwrap_or_default(),
+        time(bad.until),
+    );
+    case.observe_condition(Type::RolledBack, false, Reason::RollbackReverted, &message);
+    case.observe_condition(Type::Healthy, false, Reason::RollbackReverted, &message);
+    case.observe_condition(Type::Reconciling, false, Reason::RollbackReverted, &message);
+    case.observe_condition(Type::Stalled, true, Reason::RollbackReverted, &message);
+    case.ctx.metrics.rolled_back(result_of(Reason::RollbackReverted));
+    case.note(EventReason::RollbackReverted, message);
+}
+
+pub(super) fn record(case: &mut Case<'_>, action: ActionTaken, why: Option<String>) {
     if let Some(decision) = &mut case.draft.last_decision {
         action.as_str().clone_into(&mut decision.action);
         decision.action_reason = why;

@@ -24,6 +24,7 @@ use super::error::Error;
 use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
 use super::sources::Sources;
+use super::storms::Storms;
 use super::{class, reconcile};
 use crate::act::Act;
 use crate::api::{DeploymentGuard, GuardClass};
@@ -128,6 +129,7 @@ fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardC
         workloads: Arc::default(),
         nodes: Arc::default(),
         sources: Sources::new(client.clone(), settings.namespace, observer),
+        storms: Storms::default(),
         memory: Memory::default(),
         act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         events: Events::new(client.clone(), settings.instance, CALL_TIMEOUT),

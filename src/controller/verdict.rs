@@ -3,19 +3,24 @@
 //! Role: guardrails, record, the start of an undo, conditions, known-good revisions. Inputs: a case and a decision.
 //! Outputs: conditions, record, events. Must never import: `cli`, `console`.
 
+use jiff::Timestamp;
+
 use super::case::Case;
 use super::error::Error;
-use super::{decision, findings, progress, restore};
+use super::{approval, decision, findings, progress, restore};
+use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{KnownGood, time};
-use crate::domain::assess::Assessment;
+use crate::domain::assess::{Assessment, Standing};
 use crate::domain::chain::{Decision, Health};
 use crate::domain::facts::Report;
 use crate::domain::guardrail::{self, Clamp, Proposal};
-use crate::domain::outcome::{Reason, Verdict};
-use crate::domain::plan::{Current, PendingUndo, Stage};
-use crate::domain::policy::Policy;
-use crate::domain::rollout::{PodFact, Workload};
+use crate::domain::known_good::{self, Choice, Trust};
+use crate::domain::outcome::{ActionTaken, Reason, Verdict};
+use crate::domain::plan::{Current, PendingApproval, PendingUndo, Stage};
+use crate::domain::policy::{Mode, Policy};
+use crate::domain::recommend;
+use crate::domain::rollout::{PodFact, RevisionHash, Workload};
 use crate::record::events::EventReason;
 
 /// Revisions that status remembers as good.
@@ -24,6 +29,8 @@ const KNOWN_GOOD: usize = 10;
 /// What a decision rests on.
 #[derive(Debug, Clone, Copy)]
 pub struct Grounds<'a> {
+    /// The guard's class.
+    pub class: &'a GuardClass,
     /// What was measured.
     pub judged: &'a Assessment,
     /// What was decided.
@@ -44,36 +51,119 @@ pub async fn conclude(
     pods: &[PodFact],
     grounds: &Grounds<'_>,
 ) -> Result<(), Error> {
-    let Grounds { judged, decided, report } = *grounds;
-    let undone = case.progress.undone.clone();
-    let proposal = Proposal { policy, workload, current: &current, pods, undone: &undone, now: case.now };
-    let only = judged.only_recommend.clone().map(|(reason, message)| Clamp { rule: "recommend-only", reason, message });
-    let clamp =
-        (decided.verdict == Verdict::Rollback).then(|| guardrail::first_objection(&proposal).or(only)).flatten();
-    let acts = decided.verdict == Verdict::Rollback && clamp.is_none();
+    let Grounds { class, judged, decided, report } = *grounds;
     let id = decision::id(&current, case.now);
-    let record = decision::record(&id, case.now, &current, judged, decided, clamp.as_ref(), acts);
+    let (choice, course) = course(case, policy, &current, workload, pods, (grounds, &id));
+    // In Observe nobody is told what to do.
+    let advises = matches!(course, Course::Nothing(Some(_))) && policy.mode > Mode::Observe;
+    let commands = if advises { commands(case, workload, choice.as_ref()) } else { Vec::new() };
+    let done = (choice.as_ref(), &course, commands);
+    let record = decision::record(&id, case.now, &current, judged, decided, done);
     decision::file(case, record);
     findings::explain(case, report.fact.as_ref(), &report.findings, &judged.signals);
     let since = restore::since(current.started, case.now);
     case.ctx.metrics.decided(decided.verdict.as_str(), decided.decider.as_str(), since);
-    let Some(to) = current.baseline.clone().filter(|_| acts) else {
-        settle(case, current, workload, decided, clamp.as_ref());
+    let Some(to) = choice.map(|choice| choice.revision).filter(|_| !matches!(course, Course::Nothing(_))) else {
+        settle(case, current, workload, pods, grounds, &course);
         return Ok(());
     };
+    if let Course::Ask(clamp) = &course {
+        let expires = case.now.checked_add(policy.rollback.approval_timeout).unwrap_or(Timestamp::MAX);
+        let pending = PendingApproval {
+            decision: id,
+            workload_uid: workload.uid.to_string(),
+            from: current.revision.clone(),
+            to,
+            asked: case.now,
+            expires,
+        };
+        approval::ask(case, current, workload, decided, (pending, clamp));
+        return Ok(());
+    }
     let undo = PendingUndo {
         decision: id,
         workload_uid: workload.uid.to_string(),
         from: current.revision.clone(),
+        kept: case.kept(&to),
         to,
         intended: case.now,
         sent: None,
     };
     say_bad(case, &current, decided, "rolling back");
-    restore::carry_out(case, policy, workload, undo).await
+    restore::carry_out(case, class, policy, workload, undo).await
 }
 
-fn say_bad(case: &mut Case<'_>, current: &Current, decided: &Decision, what: &str) {
+fn commands(case: &Case<'_>, workload: &Workload, choice: Option<&Choice>) -> Vec<String> {
+    let mut commands = recommend::commands(&case.key.namespace, &case.target.target, workload, choice);
+    commands.truncate(4);
+    commands
+}
+
+/// What is to be done about a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Course {
+    /// Nothing, and what forbids an undo, if one was called for.
+    Nothing(Option<Clamp>),
+    /// A person is asked.
+    Ask(Clamp),
+    /// The undo.
+    Act,
+}
+
+impl Course {
+    /// What stood between the decision and its act.
+    #[must_use]
+    pub const fn clamp(&self) -> Option<&Clamp> {
+        match self {
+            Self::Nothing(clamp) => clamp.as_ref(),
+            Self::Ask(clamp) => Some(clamp),
+            Self::Act => None,
+        }
+    }
+}
+
+/// The revision to go back to, and what is to be done. An undo is counted for the storm breaker here and now, so that two
+/// guards cannot both take the last one.
+fn course(
+    case: &Case<'_>,
+    policy: &Policy,
+    current: &Current,
+    workload: &Workload,
+    pods: &[PodFact],
+    (grounds, id): (&Grounds<'_>, &str),
+) -> (Option<Choice>, Course) {
+    if grounds.decided.verdict != Verdict::Rollback {
+        return (None, Course::Nothing(None));
+    }
+    let known = &case.progress;
+    let exists = |revision: &RevisionHash| workload.exists(revision);
+    let choice = known_good::choose(policy.rollback.target, current, &known.good, &known.bad, exists);
+    let mut storm = case.ctx.storms.of(grounds.class);
+    let of_class = storm.moments(id);
+    let proposal = Proposal {
+        policy,
+        workload,
+        current,
+        to: choice.as_ref(),
+        pods,
+        undone: &known.undone,
+        of_class: &of_class,
+        now: case.now,
+    };
+    let only = grounds.judged.only_recommend.clone();
+    let only = only.map(|(reason, message)| Clamp { rule: "recommend-only", reason, message });
+    let course = if let Some(clamp) = guardrail::first_objection(&proposal).or(only) {
+        Course::Nothing(Some(clamp))
+    } else if let Some(clamp) = guardrail::asks_a_person(&proposal) {
+        Course::Ask(clamp)
+    } else {
+        storm.add(case.now, &case.key, id);
+        Course::Act
+    };
+    (choice, course)
+}
+
+pub(super) fn say_bad(case: &mut Case<'_>, current: &Current, decided: &Decision, what: &str) {
     let message = format!("revision {} is bad, {what}: {}", current.revision, decided.message);
     case.observe_condition(Type::Healthy, false, decided.reason, &message);
     let line = findings::line(case).map(|line| format!("; {line}")).unwrap_or_default();
@@ -84,7 +174,7 @@ fn say_bad(case: &mut Case<'_>, current: &Current, decided: &Decision, what: &st
 pub fn confirm(case: &mut Case<'_>, mut current: Current, workload: &Workload, message: &str) {
     current.stage = Stage::Passed;
     progress::write_current(&mut case.draft, &current, workload);
-    know_good(case, &current, "certified, and watched to the end of the window");
+    know_good(case, &current, Trust::Certified, "certified, and watched to the end of the window");
     let message = format!("not worse to the end of the window: {message}");
     case.observe_condition(Type::Healthy, true, Reason::AnalysisPassed, &message);
     case.observe_condition(Type::Reconciling, false, Reason::AnalysisPassed, &message);
@@ -92,17 +182,32 @@ pub fn confirm(case: &mut Case<'_>, mut current: Current, workload: &Workload, m
     case.rest();
 }
 
-/// Remembers a revision that proved good.
-fn know_good(case: &mut Case<'_>, current: &Current, how: &str) {
+/// Remembers a revision that proved good. The latest proof counts; a weaker one takes no stronger one away.
+fn know_good(case: &mut Case<'_>, current: &Current, trust: Trust, how: &str) {
     let revision = current.revision.to_string();
     let known = &mut case.draft.known_good;
+    let kept = known.iter().find(|known| known.revision == revision).cloned();
+    if kept.as_ref().and_then(|kept| Trust::parse(&kept.trust)).is_some_and(|before| before > trust) {
+        return;
+    }
     known.retain(|known| known.revision != revision);
-    known.insert(0, KnownGood { revision, at: time(case.now), how: how.to_owned() });
+    let trust = trust.as_str().to_owned();
+    let (template, template_hash) = kept.map(|kept| (kept.template, kept.template_hash)).unwrap_or_default();
+    let how = how.to_owned();
+    known.insert(0, KnownGood { revision, at: time(case.now), trust, template, template_hash, how });
     known.truncate(KNOWN_GOOD);
 }
 
 /// The decision changes nothing about the workload: say what it means.
-fn settle(case: &mut Case<'_>, mut current: Current, workload: &Workload, decided: &Decision, clamp: Option<&Clamp>) {
+fn settle(
+    case: &mut Case<'_>,
+    mut current: Current,
+    workload: &Workload,
+    pods: &[PodFact],
+    grounds: &Grounds<'_>,
+    course: &Course,
+) {
+    let decided = grounds.decided;
     current.stage = match (decided.verdict, decided.health) {
         (Verdict::Rollback, _) => Stage::Condemned,
         (Verdict::Inconclusive, _) => Stage::Held,
@@ -111,26 +216,14 @@ fn settle(case: &mut Case<'_>, mut current: Current, workload: &Workload, decide
         (Verdict::Continue, _) => Stage::Unproven,
     };
     progress::write_current(&mut case.draft, &current, workload);
-    match (decided.verdict, clamp) {
-        (Verdict::Rollback, Some(clamp)) => {
-            say_bad(case, &current, decided, &format!("not rolled back ({})", clamp.message));
-            case.observe_condition(Type::Reconciling, false, clamp.reason, &clamp.message);
-            // In Observe nothing is stuck: it does what it was asked to.
-            let stuck = clamp.reason != Reason::SuppressedByMode;
-            case.observe_condition(Type::Stalled, stuck, clamp.reason, &clamp.message);
-            let event = match clamp.reason {
-                Reason::NoKnownGoodRevision => EventReason::NoKnownGoodRevision,
-                Reason::RollbackLimitReached => EventReason::RollbackLimitReached,
-                _ => EventReason::RollbackSkipped,
-            };
-            case.note(event, format!("revision {} was not rolled back: {}", current.revision, clamp.message));
-        }
+    match (decided.verdict, course.clamp()) {
+        (Verdict::Rollback, Some(clamp)) => not_undone(case, &current, decided, clamp),
         (Verdict::Continue, _) if decided.health == Health::Good => {
             case.observe_condition(Type::Healthy, true, decided.reason, &decided.message);
             case.observe_condition(Type::Reconciling, false, decided.reason, &decided.message);
             case.note(EventReason::AnalysisPassed, decided.message.clone());
             if current.stage == Stage::Passed {
-                know_good(case, &current, "judged to the end of the window");
+                know_good(case, &current, Trust::Certified, "judged to the end of the window");
             }
         }
         (Verdict::Continue, _) if decided.health == Health::Bad => {
@@ -141,10 +234,41 @@ fn settle(case: &mut Case<'_>, mut current: Current, workload: &Workload, decide
             case.observe_condition(Type::Healthy, Truth::Unknown, decided.reason, &decided.message);
             let held = current.stage == Stage::Held;
             case.observe_condition(Type::Reconciling, held, decided.reason, &decided.message);
+            if current.stage == Stage::Unproven && pods_were_well(&current, workload, pods, grounds) {
+                know_good(case, &current, Trust::PodsOnly, "its pods were well for a whole window; nothing was measured");
+            }
         }
     }
     if !current.stage.is_judging() {
         case.draft.analysis = None;
         case.rest();
     }
+}
+
+/// Nothing could be measured, nothing speaks against it, and every pod of it serves.
+fn pods_were_well(current: &Current, workload: &Workload, pods: &[PodFact], grounds: &Grounds<'_>) -> bool {
+    let unmeasured = matches!(grounds.judged.standing, Standing::NotYet { .. } | Standing::Unproven { .. });
+    let quiet = grounds.report.hold.is_none() && grounds.report.fact.is_none();
+    let serves = current.first_ready.is_some() && workload.rollout_complete(&current.revision, pods);
+    unmeasured && quiet && serves && workload.replicas > 0
+}
+
+/// The revision is bad, and a rule keeps it from being undone.
+fn not_undone(case: &mut Case<'_>, current: &Current, decided: &Decision, clamp: &Clamp) {
+    say_bad(case, current, decided, &format!("not rolled back ({})", clamp.message));
+    case.observe_condition(Type::Reconciling, false, clamp.reason, &clamp.message);
+    // What was asked for is no standstill.
+    let stuck = clamp.reason != Reason::SuppressedByMode;
+    case.observe_condition(Type::Stalled, stuck, clamp.reason, &clamp.message);
+    let event = match clamp.reason {
+        Reason::NoKnownGoodRevision => EventReason::NoKnownGoodRevision,
+        Reason::RollbackLimitReached => EventReason::RollbackLimitReached,
+        Reason::StormBreakerOpen => EventReason::StormBreakerOpen,
+        Reason::SuppressedByGitOps => EventReason::GitOpsConflict,
+        _ => EventReason::RollbackSkipped,
+    };
+    let recommended = case.draft.last_decision.as_ref().filter(|last| last.action == ActionTaken::Recommended.as_str());
+    let commands = recommended.map(|last| last.commands.join("; or: ")).filter(|commands| !commands.is_empty());
+    let what = commands.map(|commands| format!(". Recommended: {commands}")).unwrap_or_default();
+    case.note(event, format!("revision {} was not rolled back: {}{what}", current.revision, clamp.message));
 }

@@ -3,13 +3,13 @@
 //! Role: the one place that fills in every field. Inputs: names. Outputs: plain data of other modules. Must never import:
 //! other rooms; it exists in tests only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::pod::{ContainerFact, Role, Standing};
 use super::policy::Kind;
-use super::rollout::{PodFact, PodName, Revision, RevisionHash, Workload};
+use super::rollout::{PodFact, PodName, Revision, RevisionHash, Strategy, Workload};
 
 /// A second of the tests' own time.
 pub(crate) fn at(second: i64) -> Timestamp {
@@ -66,6 +66,9 @@ pub(crate) fn revision(name: &str, number: u64) -> (RevisionHash, Revision) {
         images: vec![name.into()],
         pod_prefix: format!("api-{name}-"),
         placement: 0,
+        substance: number,
+        irreversible: false,
+        configuration: BTreeSet::new(),
     };
     (hash, revision)
 }
@@ -79,17 +82,24 @@ pub(crate) fn workload(current: Option<&str>, known: &[(&str, u64)]) -> Workload
         observed_generation: 2,
         replicas: 2,
         paused: false,
+        strategy: Strategy::Rolling,
+        partition: 0,
+        has_volumes: false,
         waves: Some(2),
         min_ready_seconds: 0,
         progress_deadline_seconds: 600,
         replica_failure: None,
         deadline_passed: false,
         controlled_by: None,
+        applier: None,
+        template_manager: None,
         skip: None,
         last_rollback: None,
         owns_template: false,
         current: current.map(RevisionHash::new),
         revisions: known.iter().map(|(name, number)| revision(name, *number)).collect::<BTreeMap<_, _>>(),
+        kept: BTreeSet::new(),
+        template: 0,
         terminating: false,
     }
 }

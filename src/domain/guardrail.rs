@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::known_good::Choice;
 use super::outcome::Reason;
 use super::plan::Current;
-use super::policy::{Mode, Policy};
-use super::rollout::{PodFact, Workload};
+use super::policy::{GitOpsPolicy, Mode, Policy};
+use super::rollout::{PodFact, Revision, Tool, Workload};
 
 /// What is about to be undone.
 #[derive(Debug, Clone, Copy)]
@@ -21,10 +22,14 @@ pub struct Proposal<'a> {
     pub workload: &'a Workload,
     /// The judged revision.
     pub current: &'a Current,
+    /// The revision to go back to, if there is one.
+    pub to: Option<&'a Choice>,
     /// Its pods.
     pub pods: &'a [PodFact],
-    /// Undos in the last 24 hours.
+    /// Undos of this workload in the last 24 hours.
     pub undone: &'a [Timestamp],
+    /// Undos of all guards of the class.
+    pub of_class: &'a [Timestamp],
     /// The moment of the decision.
     pub now: Timestamp,
 }
@@ -42,24 +47,46 @@ pub struct Clamp {
 
 type Check = fn(&Proposal<'_>) -> Option<(Reason, String)>;
 
-/// Every rule, in the order in which they are asked; the first that objects is named.
-pub const RULES: &[(&str, Check)] = &[
+/// What the world allows, in the order in which it is asked; the first that objects is named. Nobody can overrule these.
+pub const WORLD: &[(&str, Check)] = &[
     ("judged-revision-is-current", judged_revision_is_current),
     ("new-pods-exist", new_pods_exist),
     ("known-revision-to-go-back-to", known_revision),
     ("workload-not-skipped", not_skipped),
     ("workload-not-paused", not_paused),
     ("workload-not-owned", not_owned),
-    ("mode", mode),
-    ("kind-can-be-undone", can_be_undone),
-    ("max-per-day", max_per_day),
-    ("cooldown", cooldown),
+    ("something-else-differs", something_else_differs),
+    ("git-ops", git_ops),
 ];
+
+/// What the guard and its class allow it to do by itself, asked after [`WORLD`]. A person who approves is not bound by it.
+pub const OWN: &[(&str, Check)] =
+    &[("mode", mode), ("max-per-day", max_per_day), ("cooldown", cooldown), ("storm-breaker", storm_breaker)];
+
+/// Where a person is asked first, though nothing objects.
+pub const ASKS: &[(&str, Check)] =
+    &[("irreversible", irreversible), ("volumes", volumes), ("approval", approval)];
 
 /// Asks every rule.
 #[must_use]
 pub fn first_objection(proposal: &Proposal<'_>) -> Option<Clamp> {
-    RULES.iter().find_map(|(rule, check)| check(proposal).map(|(reason, message)| Clamp { rule, reason, message }))
+    objection_of_the_world(proposal).or_else(|| first(OWN, proposal))
+}
+
+/// Asks what nobody can overrule.
+#[must_use]
+pub fn objection_of_the_world(proposal: &Proposal<'_>) -> Option<Clamp> {
+    first(WORLD, proposal)
+}
+
+/// Why a person has to be asked, if so.
+#[must_use]
+pub fn asks_a_person(proposal: &Proposal<'_>) -> Option<Clamp> {
+    first(ASKS, proposal)
+}
+
+fn first(rules: &[(&'static str, Check)], proposal: &Proposal<'_>) -> Option<Clamp> {
+    rules.iter().find_map(|(rule, check)| check(proposal).map(|(reason, message)| Clamp { rule, reason, message }))
 }
 
 fn judged_revision_is_current(p: &Proposal<'_>) -> Option<(Reason, String)> {
@@ -73,18 +100,17 @@ fn new_pods_exist(p: &Proposal<'_>) -> Option<(Reason, String)> {
 }
 
 fn known_revision(p: &Proposal<'_>) -> Option<(Reason, String)> {
-    match &p.current.baseline {
-        None => Some((
-            Reason::NoKnownGoodRevision,
-            "no earlier revision is known; roll back by hand or push a fixed version".into(),
-        )),
-        Some(baseline) => p.workload.revision(baseline).is_none().then(|| {
-            let message = format!(
-                "the earlier revision {baseline} no longer exists (revisionHistoryLimit); push a fixed version"
-            );
-            (Reason::NoKnownGoodRevision, message)
-        }),
+    if p.to.is_some() {
+        return None;
     }
+    let message = match &p.current.baseline {
+        None => "no earlier revision is known; roll back by hand or push a fixed version".into(),
+        Some(baseline) if p.workload.revision(baseline).is_none() => {
+            format!("the earlier revision {baseline} no longer exists (revisionHistoryLimit); push a fixed version")
+        }
+        Some(baseline) => format!("the earlier revision {baseline} was undone itself; push a fixed version"),
+    };
+    Some((Reason::NoKnownGoodRevision, message))
 }
 
 fn not_skipped(p: &Proposal<'_>) -> Option<(Reason, String)> {
@@ -104,25 +130,38 @@ fn not_owned(p: &Proposal<'_>) -> Option<(Reason, String)> {
     Some((Reason::TargetOwnedByController, format!("{owner} owns the workload and would revert an undo")))
 }
 
-fn mode(p: &Proposal<'_>) -> Option<(Reason, String)> {
-    (p.policy.mode < Mode::Enforce).then(|| {
-        let why = if p.policy.asked_mode < Mode::Enforce {
-            "the guard's mode is Observe"
-        } else {
-            "the guard's class allows at most Observe"
-        };
-        (Reason::SuppressedByMode, format!("{why}, so nothing was changed"))
+/// Restarts and other annotations: the same code runs on both sides, so that going back changes nothing.
+fn something_else_differs(p: &Proposal<'_>) -> Option<(Reason, String)> {
+    let substance = |revision: Option<&Revision>| revision.map(|revision| revision.substance);
+    let new = substance(p.workload.revision(&p.current.revision))?;
+    let old = substance(p.to.and_then(|to| p.workload.revision(&to.revision)))?;
+    (new == old).then(|| {
+        let message = "only annotations of the pod template differ from the revision to go back to, as after kubectl \
+                       rollout restart: the same code and settings would run again, so an undo cannot help";
+        (Reason::SameRevisionRestarted, message.into())
     })
 }
 
-fn can_be_undone(p: &Proposal<'_>) -> Option<(Reason, String)> {
-    let target = &p.policy.target;
-    (!target.kind.can_be_undone()).then(|| {
-        let (kind, resource, name) = (target.kind, target.kind.resource(), &target.name);
+fn git_ops(p: &Proposal<'_>) -> Option<(Reason, String)> {
+    let applier = p.workload.applier.as_ref().filter(|applier| applier.tool != Tool::Helm)?;
+    (p.policy.rollback.git_ops == GitOpsPolicy::Recommend).then(|| {
         let message = format!(
-            "this version judges a {kind} and undoes none; roll back with kubectl rollout undo {resource}/{name}"
+            "{applier} applies the workload and would revert an undo; revert the change where it comes from, or set \
+             rollback.gitOps to Suspend or Rollback"
         );
-        (Reason::UndoNotSupported, message)
+        (Reason::SuppressedByGitOps, message)
+    })
+}
+
+fn mode(p: &Proposal<'_>) -> Option<(Reason, String)> {
+    (p.policy.mode < Mode::Approve).then(|| {
+        let mode = p.policy.mode.as_str();
+        let why = if p.policy.asked_mode < Mode::Approve {
+            format!("the guard's mode is {mode}")
+        } else {
+            format!("the guard's class allows at most {mode}")
+        };
+        (Reason::SuppressedByMode, format!("{why}, so nothing was changed"))
     })
 }
 
@@ -142,6 +181,50 @@ fn cooldown(p: &Proposal<'_>) -> Option<(Reason, String)> {
         let message =
             format!("the last undo was {} s ago, and rollback.cooldown is {} s", since.as_secs(), cooldown.as_secs());
         (Reason::RollbackLimitReached, message)
+    })
+}
+
+fn storm_breaker(p: &Proposal<'_>) -> Option<(Reason, String)> {
+    let storm = p.policy.storm;
+    let recent = p.of_class.iter().filter(|at| lies_within(**at, storm.within, p.now)).count();
+    let most = usize::try_from(storm.undos).unwrap_or(usize::MAX);
+    (recent >= most).then(|| {
+        let message = format!(
+            "{recent} undos of the class in {} s, and stormBreaker.undos is {most}: so many bad releases at once look \
+             like something else, such as metrics that lie",
+            storm.within.as_secs()
+        );
+        (Reason::StormBreakerOpen, message)
+    })
+}
+
+/// Whether a moment lies in the last so many seconds.
+#[must_use]
+pub fn lies_within(at: Timestamp, time: Duration, now: Timestamp) -> bool {
+    // A moment in the future is a clock that was set back: it counts.
+    Duration::try_from(now.duration_since(at)).map_or(true, |since| since < time)
+}
+
+fn irreversible(p: &Proposal<'_>) -> Option<(Reason, String)> {
+    p.workload.revision(&p.current.revision).is_some_and(|revision| revision.irreversible).then(|| {
+        let message = "its pod template is annotated deploymentguard.dev/irreversible: what it did, such as a migration, \
+                       is not undone with it";
+        (Reason::IrreversibleRevision, message.into())
+    })
+}
+
+fn volumes(p: &Proposal<'_>) -> Option<(Reason, String)> {
+    (p.workload.has_volumes && !p.policy.rollback.volumes_without_asking).then(|| {
+        let message = "the StatefulSet has volumes, and what the bad version wrote into them is not undone with it \
+                       (rollback.statefulSet.withVolumes)";
+        (Reason::AwaitingApproval, message.into())
+    })
+}
+
+fn approval(p: &Proposal<'_>) -> Option<(Reason, String)> {
+    (p.policy.mode == Mode::Approve).then(|| {
+        let who = if p.policy.asked_mode > Mode::Approve { "the guard's class allows" } else { "the guard's mode is" };
+        (Reason::AwaitingApproval, format!("{who} Approve"))
     })
 }
 

@@ -11,6 +11,12 @@ pub const STATUS: &str = "deployment-guard/status";
 /// Status of guard classes.
 pub const CLASS_STATUS: &str = "deployment-guard/class-status";
 
+/// The storm breaker's count in the status of classes.
+pub const STORM: &str = "deployment-guard/storm-breaker";
+
+/// Templates that proved good.
+pub const TEMPLATES: &str = "deployment-guard/templates";
+
 /// Sample ConfigMaps.
 pub const SAMPLES: &str = "deployment-guard/samples";
 

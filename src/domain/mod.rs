@@ -5,6 +5,7 @@
 //! environment, the file system, randomness, or any other room of this crate.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod approval;
 pub mod assess;
 pub mod chain;
 pub mod evidence;
@@ -13,6 +14,7 @@ pub mod failure;
 pub mod finding;
 pub mod guardrail;
 pub mod judge;
+pub mod known_good;
 pub mod logs;
 pub mod managers;
 pub mod outcome;
@@ -21,6 +23,7 @@ pub mod pod;
 pub mod policy;
 pub mod probe;
 pub mod process;
+pub mod recommend;
 pub mod recording;
 pub mod redact;
 pub mod retry;

@@ -109,6 +109,10 @@ words! {
         RollingBack = "RollingBack",
         /// The workload was put back.
         RolledBack = "RolledBack",
+        /// A person is asked.
+        AwaitingApproval = "AwaitingApproval",
+        /// People were told what to do.
+        Recommended = "Recommended",
         /// Nothing; the record says why.
         None = "None",
     }
@@ -165,8 +169,6 @@ words! {
         ReplicaFailure = "ReplicaFailure",
         /// Others cannot pull from the registry either.
         RegistryUnavailable = "RegistryUnavailable",
-        /// This version judges the kind and cannot undo it.
-        UndoNotSupported = "UndoNotSupported",
         /// The seed score was below 50 twice running.
         ScoreBelowThreshold = "ScoreBelowThreshold",
         /// Something needed for a verdict was not measured.
@@ -193,8 +195,40 @@ words! {
         SkippedAlreadyCurrent = "SkippedAlreadyCurrent",
         /// Somebody pushed in between; their push stands.
         Superseded = "Superseded",
+        /// The undo came up, and what it was made for is still there: the release was not the cause.
+        RollbackDidNotHelp = "RollbackDidNotHelp",
+        /// The revision that was undone is back: somebody or something applied it again.
+        RollbackReverted = "RollbackReverted",
         /// There is nothing to go back to.
         NoKnownGoodRevision = "NoKnownGoodRevision",
+        /// A person has to approve the undo.
+        AwaitingApproval = "AwaitingApproval",
+        /// Nobody approved it in time.
+        ApprovalExpired = "ApprovalExpired",
+        /// A person rejected it.
+        Rejected = "Rejected",
+        /// What the revision did cannot be undone with it.
+        IrreversibleRevision = "IrreversibleRevision",
+        /// Flux or Argo CD applies the workload and would revert an undo.
+        SuppressedByGitOps = "SuppressedByGitOps",
+        /// Something else applies the workload.
+        AppliedByGitOps = "AppliedByGitOps",
+        /// Nothing applies the workload again and again.
+        NotManaged = "NotManaged",
+        /// Too many undos of the class at once.
+        StormBreakerOpen = "StormBreakerOpen",
+        /// Nobody replaces pods, because the update strategy is OnDelete.
+        OnDeleteStrategy = "OnDeleteStrategy",
+        /// A `StatefulSet` waits for a broken pod.
+        StuckStatefulSetPod = "StuckStatefulSetPod",
+        /// Both revisions run the same; only annotations of the template differ.
+        SameRevisionRestarted = "SameRevisionRestarted",
+        /// A configuration that the pods read was changed in place.
+        ConfigurationChanged = "ConfigurationChanged",
+        /// The number of pods was changed a moment ago.
+        Scaling = "Scaling",
+        /// The operator lacks a right that the guard needs.
+        Forbidden = "Forbidden",
         /// The workload is paused.
         WorkloadPaused = "WorkloadPaused",
         /// The mode allows no action.

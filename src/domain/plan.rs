@@ -6,6 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::facts::StartRecord;
+use super::known_good::{Kept, ProvenGood};
 use super::outcome::Reason;
 use super::policy::Analysis;
 use super::rollout::{PodFact, RevisionHash, Side, Workload};
@@ -21,6 +22,10 @@ pub enum Stage {
     Held,
     /// Judged bad and not undone.
     Condemned,
+    /// Judged bad; a person is asked whether to undo it.
+    AwaitingApproval,
+    /// Undone before, and back again unchanged; not judged until it is forgotten or somebody asks.
+    KnownBad,
     /// Not worse so far, proven; watched to the end of the window.
     Certified,
     /// Put back by us, being verified.
@@ -32,11 +37,13 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Serving,
         Self::Judging,
         Self::Held,
         Self::Condemned,
+        Self::AwaitingApproval,
+        Self::KnownBad,
         Self::Certified,
         Self::Restoring,
         Self::Passed,
@@ -51,6 +58,8 @@ impl Stage {
             Self::Judging => "Judging",
             Self::Held => "Held",
             Self::Condemned => "Condemned",
+            Self::AwaitingApproval => "AwaitingApproval",
+            Self::KnownBad => "KnownBad",
             Self::Certified => "Certified",
             Self::Restoring => "Restoring",
             Self::Passed => "Passed",
@@ -68,6 +77,12 @@ impl Stage {
     #[must_use]
     pub const fn is_judging(self) -> bool {
         matches!(self, Self::Judging | Self::Held | Self::Certified)
+    }
+
+    /// Whether pods and time matter in this stage.
+    #[must_use]
+    pub const fn is_active(self) -> bool {
+        self.is_judging() || matches!(self, Self::AwaitingApproval | Self::KnownBad)
     }
 
     /// Whether a later rollout may go back to this revision.
@@ -114,10 +129,42 @@ pub struct PendingUndo {
     pub from: RevisionHash,
     /// The revision to go back to.
     pub to: RevisionHash,
+    /// Its template, where the guard keeps it: put back from there, the revision may get another hash.
+    pub kept: Option<Kept>,
     /// When it was decided.
     pub intended: Timestamp,
     /// When the patch was accepted.
     pub sent: Option<Timestamp>,
+}
+
+/// A decision that a person has to approve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingApproval {
+    /// The decision.
+    pub decision: String,
+    /// The workload that was judged.
+    pub workload_uid: String,
+    /// The revision that was judged.
+    pub from: RevisionHash,
+    /// The revision to go back to.
+    pub to: RevisionHash,
+    /// When it was asked for.
+    pub asked: Timestamp,
+    /// Until when it is waited for.
+    pub expires: Timestamp,
+}
+
+/// A revision that was undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadRevision {
+    /// Which.
+    pub revision: RevisionHash,
+    /// By which decision.
+    pub decision: String,
+    /// When it was undone.
+    pub undone: Timestamp,
+    /// Until when it is known as bad.
+    pub until: Timestamp,
 }
 
 /// What status remembers of a guard.
@@ -129,6 +176,12 @@ pub struct Progress {
     pub workload_uid: Option<String>,
     /// An undo under way.
     pub undo: Option<PendingUndo>,
+    /// A decision that waits for a person.
+    pub pending: Option<PendingApproval>,
+    /// Revisions that were undone and are not forgotten.
+    pub bad: Vec<BadRevision>,
+    /// Revisions that proved good, the latest first.
+    pub good: Vec<ProvenGood>,
     /// When undos were sent, in the last 24 hours.
     pub undone: Vec<Timestamp>,
     /// When to look again.
@@ -164,7 +217,7 @@ pub enum Due {
 #[must_use]
 pub fn due(progress: &Progress, changes: Changes, now: Timestamp) -> Due {
     let time_has_come = progress.next.is_none_or(|next| next <= now);
-    let active = progress.undo.is_some() || progress.current.as_ref().is_some_and(|c| c.stage.is_judging());
+    let active = progress.undo.is_some() || progress.current.as_ref().is_some_and(|c| c.stage.is_active());
     if progress.current.is_none() || changes.guard || (active && time_has_come) {
         Due::Evaluate
     } else if changes.workload || changes.findings || (active && changes.pods) {
@@ -195,6 +248,10 @@ pub enum Situation {
     Verify(PendingUndo),
     /// Somebody pushed another template while an undo was pending: their push stands.
     Overtaken(PendingUndo, Current),
+    /// A revision that was undone is back: it stands, and is not judged.
+    BackAgain(Current, BadRevision),
+    /// The revision was judged bad, and a person is asked.
+    AwaitApproval(Current, PendingApproval),
     /// The current revision was judged; rest until something changes.
     Settled(Current),
 }
@@ -219,7 +276,19 @@ pub fn situation(progress: &Progress, workload: &Workload, pods: &[PodFact], now
     }
     match progress.current.as_ref().filter(|_| known) {
         None => first_sight(revision, workload, pods, now),
-        Some(current) if current.revision != *revision => Situation::Begin(begin(current, revision, pods, now)),
+        Some(current) if current.revision != *revision => next(progress, current, revision, pods, now),
+        Some(current) if current.stage == Stage::AwaitingApproval => match &progress.pending {
+            Some(pending) if pending.from == current.revision => {
+                Situation::AwaitApproval(current.clone(), pending.clone())
+            }
+            // Status was written by somebody else: what nobody can approve is not undone.
+            _ => Situation::Settled(Current { stage: Stage::Condemned, ..current.clone() }),
+        },
+        Some(current) if current.stage == Stage::KnownBad => match known_bad(progress, revision, now) {
+            Some(bad) => Situation::BackAgain(current.clone(), bad.clone()),
+            // Forgotten by now: judged from its start, against what it would have been judged against.
+            None => Situation::Begin(again(current, pods, now)),
+        },
         Some(current) if current.stage.is_judging() => {
             if workload.replicas == 0 {
                 return Situation::Idle(Reason::ScaledToZero, "no replicas are wanted, so nothing is judged".into());
@@ -234,6 +303,36 @@ pub fn situation(progress: &Progress, workload: &Workload, pods: &[PodFact], now
     }
 }
 
+/// A template that follows another one: a revision that was undone before stands and is not judged.
+fn next(
+    progress: &Progress,
+    before: &Current,
+    revision: &RevisionHash,
+    pods: &[PodFact],
+    now: Timestamp,
+) -> Situation {
+    let current = begin(before, revision, pods, now);
+    match known_bad(progress, revision, now) {
+        Some(bad) => Situation::BackAgain(Current { stage: Stage::KnownBad, ..current }, bad.clone()),
+        None => Situation::Begin(current),
+    }
+}
+
+fn known_bad<'a>(progress: &'a Progress, revision: &RevisionHash, now: Timestamp) -> Option<&'a BadRevision> {
+    progress.bad.iter().find(|bad| bad.revision == *revision && now < bad.until)
+}
+
+/// The record of a revision that is to be judged again.
+#[must_use]
+pub fn again(current: &Current, pods: &[PodFact], now: Timestamp) -> Current {
+    let fresh = Current {
+        baseline: current.baseline.clone(),
+        baseline_start: current.baseline_start,
+        ..Current::new(current.revision.clone(), now, Stage::Judging)
+    };
+    with_pods(fresh, pods)
+}
+
 fn pending(
     undo: &PendingUndo,
     workload: &Workload,
@@ -243,14 +342,18 @@ fn pending(
     now: Timestamp,
 ) -> Situation {
     let landed = workload.last_rollback.as_deref() == Some(&*undo.decision);
-    if *revision == undo.to {
+    let is_kept = undo.kept.as_ref().is_some_and(|kept| kept.template == workload.template);
+    if *revision == undo.to || is_kept {
         // Whether our patch or somebody else put it there, it is the revision to verify.
-        Situation::Verify(undo.clone())
+        Situation::Verify(PendingUndo { to: revision.clone(), ..undo.clone() })
     } else if *revision == undo.from && !landed && undo.sent.is_none() {
         Situation::FinishUndo(undo.clone())
     } else {
         let before = progress.current.clone().unwrap_or_else(|| Current::new(undo.to.clone(), now, Stage::Restoring));
-        Situation::Overtaken(undo.clone(), begin(&before, revision, pods, now))
+        let current = begin(&before, revision, pods, now);
+        // What was just undone is back before the undo was verified: it is not undone again, whatever is remembered.
+        let stage = if *revision == undo.from { Stage::KnownBad } else { current.stage };
+        Situation::Overtaken(undo.clone(), Current { stage, ..current })
     }
 }
 

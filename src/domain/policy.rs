@@ -12,7 +12,7 @@ use super::logs::LogPolicy;
 use super::probe::ProbePolicy;
 use super::signal::{Signal, Source, Term};
 
-/// The kinds of workload a guard may name. All are judged; which of them this version can undo, `act` knows.
+/// The kinds of workload a guard may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// `apps/v1` Deployment.
@@ -26,12 +26,6 @@ pub enum Kind {
 impl Kind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
-
-    /// Whether this version can undo it. The others are judged and reported.
-    #[must_use]
-    pub const fn can_be_undone(self) -> bool {
-        matches!(self, Self::Deployment)
-    }
 
     /// The kind as it stands in manifests.
     #[must_use]
@@ -80,8 +74,25 @@ impl fmt::Display for Target {
 pub enum Mode {
     /// Judge and record, touch nothing.
     Observe,
+    /// Say what to do, touch nothing.
+    Recommend,
+    /// Ask a person, and undo what they approve.
+    Approve,
     /// Undo bad rollouts.
     Enforce,
+}
+
+impl Mode {
+    /// The word in a spec.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "Observe",
+            Self::Recommend => "Recommend",
+            Self::Approve => "Approve",
+            Self::Enforce => "Enforce",
+        }
+    }
 }
 
 /// How long to wait between two evaluations.
@@ -170,15 +181,94 @@ impl Default for Analysis {
     }
 }
 
+/// Which revision to go back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollbackTarget {
+    /// The newest one that proved good; where none did, the one before.
+    LastKnownGood,
+    /// The one that served before this rollout began.
+    Previous,
+}
+
+/// What to do about a workload that something else applies again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GitOpsPolicy {
+    /// Say what to change where it is applied from.
+    Recommend,
+    /// Suspend whoever applies it for a while, then undo.
+    Suspend,
+    /// Undo: the user vouches that nobody applies the template again.
+    Rollback,
+}
+
+/// What to do about pods of a bad revision that their controller does not replace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StuckPods {
+    /// Delete them, one by one.
+    Delete,
+    /// Say so.
+    Alert,
+}
+
 /// How an undo is done and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollbackPolicy {
+    /// Which revision to go back to.
+    pub target: RollbackTarget,
     /// Undos of one workload in 24 hours.
     pub max_per_day: u32,
     /// Time after an undo in which no other one is made.
     pub cooldown: Duration,
     /// How long the restored revision may take to become ready.
     pub verify_timeout: Duration,
+    /// How long a revision that was undone is not judged again.
+    pub bad_revision_memory: Duration,
+    /// What to do about a workload that something else applies.
+    pub git_ops: GitOpsPolicy,
+    /// How long whoever applies it stays suspended.
+    pub suspend_for: Duration,
+    /// Pods of a `StatefulSet` that it does not replace.
+    pub stuck_pods: StuckPods,
+    /// Pods that nobody replaces, because the strategy is `OnDelete`.
+    pub on_delete: StuckPods,
+    /// Whether a `StatefulSet` with volumes is undone without asking.
+    pub volumes_without_asking: bool,
+    /// How long an approval is waited for.
+    pub approval_timeout: Duration,
+}
+
+impl Default for RollbackPolicy {
+    /// As the API server fills them in.
+    fn default() -> Self {
+        Self {
+            target: RollbackTarget::LastKnownGood,
+            max_per_day: 2,
+            cooldown: Duration::from_mins(10),
+            verify_timeout: Duration::from_mins(10),
+            bad_revision_memory: Duration::from_hours(24),
+            git_ops: GitOpsPolicy::Recommend,
+            suspend_for: Duration::from_hours(1),
+            stuck_pods: StuckPods::Delete,
+            on_delete: StuckPods::Alert,
+            volumes_without_asking: false,
+            approval_timeout: Duration::from_mins(15),
+        }
+    }
+}
+
+/// When so many undos at once look like something else: of all guards of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StormPolicy {
+    /// More undos than this are recommended only.
+    pub undos: u32,
+    /// Counted over this time.
+    pub within: Duration,
+}
+
+impl Default for StormPolicy {
+    fn default() -> Self {
+        Self { undos: 3, within: Duration::from_mins(10) }
+    }
 }
 
 /// A parsed guard.
@@ -202,6 +292,8 @@ pub struct Policy {
     pub probes: ProbePolicy,
     /// How to undo.
     pub rollback: RollbackPolicy,
+    /// When undos of the class become too many.
+    pub storm: StormPolicy,
 }
 
 impl Policy {

@@ -141,6 +141,69 @@ pub struct Revision {
     pub pod_prefix: String,
     /// Stands for what decides whether pods are let in and find a place: resources, affinity, volumes, security context.
     pub placement: u64,
+    /// Stands for everything that runs: the template without its annotations.
+    pub substance: u64,
+    /// Its template says that what it does cannot be undone.
+    pub irreversible: bool,
+    /// The `ConfigMap`s and `Secret`s that its pods read.
+    pub configuration: BTreeSet<Configuration>,
+}
+
+/// An object that pods read and that can be changed without a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Configuration {
+    /// Whether it is a `Secret`.
+    pub secret: bool,
+    /// Its name, in the workload's namespace.
+    pub name: String,
+}
+
+/// How a workload replaces its pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// Step by step.
+    Rolling,
+    /// All at once, the old ones first.
+    Recreate,
+    /// Only where somebody deletes them.
+    OnDelete,
+}
+
+/// Who applies a workload, and would apply it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applier {
+    /// With what.
+    pub tool: Tool,
+    /// The object that makes it do so: a Kustomization, a `HelmRelease`, an Application, a Helm release.
+    pub name: String,
+    /// That object's namespace; empty where only the tool knows it.
+    pub namespace: String,
+}
+
+impl fmt::Display for Applier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.tool {
+            Tool::FluxKustomize => "the Flux Kustomization",
+            Tool::FluxHelm => "the Flux HelmRelease",
+            Tool::ArgoCd => "the Argo CD Application",
+            Tool::Helm => "the Helm release",
+        };
+        let slash = if self.namespace.is_empty() { "" } else { "/" };
+        write!(f, "{what} {}{slash}{}", self.namespace, self.name)
+    }
+}
+
+/// What applies workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// Flux's kustomize-controller.
+    FluxKustomize,
+    /// Flux's helm-controller.
+    FluxHelm,
+    /// Argo CD.
+    ArgoCd,
+    /// A person or a pipeline with Helm: once, not again and again.
+    Helm,
 }
 
 /// The state of a guarded workload.
@@ -159,6 +222,12 @@ pub struct Workload {
     pub replicas: u32,
     /// `spec.paused`.
     pub paused: bool,
+    /// How it replaces its pods.
+    pub strategy: Strategy,
+    /// Pods with a lower ordinal keep their revision (`StatefulSet`).
+    pub partition: u32,
+    /// Its pods keep volumes of their own.
+    pub has_volumes: bool,
     /// In how many waves a rolling update replaces the pods; none where all of them go first.
     pub waves: Option<u32>,
     /// `spec.minReadySeconds`.
@@ -171,6 +240,10 @@ pub struct Workload {
     pub deadline_passed: bool,
     /// A controller that owns the workload, as `Kind/name`.
     pub controlled_by: Option<String>,
+    /// What applies it.
+    pub applier: Option<Applier>,
+    /// Who changed the template last, by managed fields.
+    pub template_manager: Option<String>,
     /// `deploymentguard.dev/skip`, if set.
     pub skip: Option<String>,
     /// `deploymentguard.dev/last-rollback`, if set.
@@ -181,6 +254,10 @@ pub struct Workload {
     pub current: Option<RevisionHash>,
     /// Every revision that still exists.
     pub revisions: BTreeMap<RevisionHash, Revision>,
+    /// Revisions whose templates the guard keeps, whatever becomes of the workload's own history.
+    pub kept: BTreeSet<RevisionHash>,
+    /// Stands for the present template, as `domain::undo` reads it.
+    pub template: u64,
     /// Being deleted.
     pub terminating: bool,
 }
@@ -190,6 +267,12 @@ impl Workload {
     #[must_use]
     pub fn pod_owners(&self) -> BTreeSet<Arc<str>> {
         self.revisions.values().map(|revision| revision.uid.clone()).collect()
+    }
+
+    /// Whether a revision can be gone back to.
+    #[must_use]
+    pub fn exists(&self, hash: &RevisionHash) -> bool {
+        self.revisions.contains_key(hash) || self.kept.contains(hash)
     }
 
     /// Whether what decides about places and admission differs between two revisions; unknown counts as no.

@@ -50,6 +50,18 @@ pub enum EventReason {
     NoKnownGoodRevision,
     /// No more undos for now.
     RollbackLimitReached,
+    /// Too many undos of the class.
+    StormBreakerOpen,
+    /// Something else applies the workload.
+    GitOpsConflict,
+    /// A person is asked.
+    ApprovalRequired,
+    /// A person answered, or nobody did.
+    ApprovalAnswered,
+    /// What was undone is back.
+    RollbackReverted,
+    /// What was undone was not the cause.
+    RollbackDidNotHelp,
 }
 
 impl EventReason {
@@ -73,6 +85,12 @@ impl EventReason {
             Self::RollbackSkipped => "RollbackSkipped",
             Self::NoKnownGoodRevision => "NoKnownGoodRevision",
             Self::RollbackLimitReached => "RollbackLimitReached",
+            Self::StormBreakerOpen => "StormBreakerOpen",
+            Self::GitOpsConflict => "GitOpsConflict",
+            Self::ApprovalRequired => "ApprovalRequired",
+            Self::ApprovalAnswered => "ApprovalAnswered",
+            Self::RollbackReverted => "RollbackReverted",
+            Self::RollbackDidNotHelp => "RollbackDidNotHelp",
         }
     }
 
@@ -82,7 +100,8 @@ impl EventReason {
             | Self::AnalysisStarted
             | Self::AnalysisPassed
             | Self::RollbackStarted
-            | Self::RollbackSucceeded => EventType::Normal,
+            | Self::RollbackSucceeded
+            | Self::ApprovalAnswered => EventType::Normal,
             Self::AnalysisFailed
             | Self::MetricsUnavailable
             | Self::SharedIncident
@@ -93,7 +112,12 @@ impl EventReason {
             | Self::RollbackFailed
             | Self::RollbackSkipped
             | Self::NoKnownGoodRevision
-            | Self::RollbackLimitReached => EventType::Warning,
+            | Self::RollbackLimitReached
+            | Self::StormBreakerOpen
+            | Self::GitOpsConflict
+            | Self::ApprovalRequired
+            | Self::RollbackReverted
+            | Self::RollbackDidNotHelp => EventType::Warning,
         }
     }
 
@@ -114,7 +138,13 @@ impl EventReason {
             | Self::RollbackFailed
             | Self::RollbackSkipped
             | Self::NoKnownGoodRevision
-            | Self::RollbackLimitReached => "Undo",
+            | Self::RollbackLimitReached
+            | Self::StormBreakerOpen
+            | Self::GitOpsConflict
+            | Self::ApprovalRequired
+            | Self::ApprovalAnswered
+            | Self::RollbackReverted
+            | Self::RollbackDidNotHelp => "Undo",
         }
     }
 }

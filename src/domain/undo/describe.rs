@@ -3,16 +3,18 @@
 //! Role: fills `rollout::Workload`. Inputs: a raw workload and the raw objects that hold its revisions. Outputs: the
 //! workload, or which piece is missing. Must never import: other rooms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use serde_json::Value;
 
 use super::ownership::owns_template;
 use super::template::{controller_of, hash_of, is_controlled_by, normalise, number_of};
-use super::{LAST_ROLLBACK, SKIP, UndoError};
+use super::applier::{applier, template_manager};
+use super::configuration::configuration;
+use super::{IRREVERSIBLE, LAST_ROLLBACK, SKIP, UndoError};
 use crate::domain::policy::Kind;
-use crate::domain::rollout::{Revision, RevisionHash, Workload};
+use crate::domain::rollout::{Revision, RevisionHash, Strategy, Workload};
 
 /// The API server's default of `progressDeadlineSeconds`.
 const DEFAULT_PROGRESS_DEADLINE: u32 = 600;
@@ -43,6 +45,9 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
                 String::new()
             },
             placement: placement(template),
+            substance: substance(template),
+            irreversible: annotation(template, IRREVERSIBLE).as_deref() == Some("true"),
+            configuration: configuration(template),
         };
         revisions.insert(hash, revision);
     }
@@ -60,6 +65,12 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
         observed_generation,
         replicas,
         paused: flag(workload, "/spec/paused")?,
+        strategy: strategy(kind, workload),
+        partition: count(workload, "/spec/updateStrategy/rollingUpdate/partition")?.unwrap_or(0),
+        has_volumes: workload
+            .pointer("/spec/volumeClaimTemplates")
+            .and_then(Value::as_array)
+            .is_some_and(|claims| !claims.is_empty()),
         waves: waves(kind, workload, replicas),
         min_ready_seconds: count(workload, "/spec/minReadySeconds")?.unwrap_or(0),
         progress_deadline_seconds: count(workload, "/spec/progressDeadlineSeconds")?
@@ -72,17 +83,21 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
             .filter(|_| observed_generation >= generation)
             .is_some_and(|found| found.get("reason").and_then(Value::as_str) == Some("ProgressDeadlineExceeded")),
         controlled_by: controller_of(workload).map(owner_name),
+        applier: applier(workload),
+        template_manager: template_manager(workload),
         skip: annotation(workload, SKIP),
         last_rollback: annotation(workload, LAST_ROLLBACK),
         owns_template: owns_template(workload),
         current: current(kind, template, &owned),
         revisions,
+        kept: BTreeSet::new(),
+        template: fingerprint(template),
         terminating: workload.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()),
     })
 }
 
 /// What pods of the revision are labelled with.
-fn identity(kind: Kind, holder: &Value) -> Option<RevisionHash> {
+pub(super) fn identity(kind: Kind, holder: &Value) -> Option<RevisionHash> {
     match kind {
         Kind::Deployment => hash_of(holder),
         // A StatefulSet's pods carry the whole name, a DaemonSet's the hash alone.
@@ -93,7 +108,7 @@ fn identity(kind: Kind, holder: &Value) -> Option<RevisionHash> {
     }
 }
 
-fn held_template(kind: Kind, holder: &Value) -> Option<&Value> {
+pub(super) fn held_template(kind: Kind, holder: &Value) -> Option<&Value> {
     holder.pointer(if kind == Kind::Deployment { "/spec/template" } else { "/data/spec/template" })
 }
 
@@ -104,7 +119,7 @@ fn number(kind: Kind, holder: &Value) -> u64 {
     }
 }
 
-fn current(kind: Kind, template: &Value, owned: &[&Value]) -> Option<RevisionHash> {
+pub(super) fn current(kind: Kind, template: &Value, owned: &[&Value]) -> Option<RevisionHash> {
     let wanted = normalise(template);
     let same = |holder: &&&Value| held_template(kind, holder).is_some_and(|held| normalise(held) == wanted);
     owned.iter().filter(same).max_by_key(|holder| number(kind, holder)).and_then(|holder| identity(kind, holder))
@@ -145,16 +160,50 @@ fn placement(template: &Value) -> u64 {
     hasher.finish()
 }
 
+const fn strategy_field(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Deployment => "/spec/strategy",
+        Kind::StatefulSet | Kind::DaemonSet => "/spec/updateStrategy",
+    }
+}
+
+fn strategy(kind: Kind, workload: &Value) -> Strategy {
+    match workload.pointer(strategy_field(kind)).and_then(|strategy| strategy.get("type")?.as_str()) {
+        Some("Recreate") => Strategy::Recreate,
+        Some("OnDelete") => Strategy::OnDelete,
+        _ => Strategy::Rolling,
+    }
+}
+
+/// A template as a number: equal templates have equal ones.
+#[must_use]
+pub fn fingerprint(template: &Value) -> u64 {
+    hash(&normalise(template))
+}
+
+fn hash(value: &Value) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    value.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Everything that runs, as a number that differs when it does: the template without its annotations.
+fn substance(template: &Value) -> u64 {
+    let mut template = normalise(template);
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("annotations");
+        metadata.remove("creationTimestamp");
+    }
+    hash(&template)
+}
+
 /// In how many waves a rolling update replaces the pods; none where all of them go first, or nobody knows when.
 fn waves(kind: Kind, workload: &Value, replicas: u32) -> Option<u32> {
-    let (strategy, default) = match kind {
-        Kind::Deployment => ("/spec/strategy", "25%"),
-        Kind::StatefulSet | Kind::DaemonSet => ("/spec/updateStrategy", "1"),
-    };
-    let of = |field: &str| workload.pointer(&format!("{strategy}/{field}"));
-    if matches!(of("type").and_then(Value::as_str), Some("Recreate" | "OnDelete")) {
+    if strategy(kind, workload) != Strategy::Rolling {
         return None;
     }
+    let default = if kind == Kind::Deployment { "25%" } else { "1" };
+    let of = |field: &str| workload.pointer(&format!("{}/{field}", strategy_field(kind)));
     let share = |given: Option<&Value>, default: &str, up: bool| match given {
         Some(Value::Number(number)) => number.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(0),
         given => {

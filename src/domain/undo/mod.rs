@@ -5,6 +5,8 @@
 //! Kubernetes JSON: typed structs silently drop fields newer than the bindings. Must never import: other rooms.
 
 mod answer;
+mod applier;
+mod configuration;
 mod describe;
 mod only_in_good;
 mod ownership;
@@ -19,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use answer::{Answer, Meaning, classify_answer};
-pub use describe::describe;
+pub use describe::{describe, fingerprint};
 pub use only_in_good::only_in_good;
 pub use ownership::{HandBack, owns_template, plan_hand_back};
 pub use plan::{Gone, UndoPatch, UndoPlan, plan_undo};
@@ -34,6 +36,9 @@ pub const LAST_ROLLBACK: &str = "deploymentguard.dev/last-rollback";
 
 /// The annotation by which a workload asks to be left alone.
 pub const SKIP: &str = "deploymentguard.dev/skip";
+
+/// The annotation by which a pod template says that what its revision does cannot be undone.
+pub const IRREVERSIBLE: &str = "deploymentguard.dev/irreversible";
 
 /// The label that the Deployment controller adds to templates, and by which revisions are known.
 pub const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -53,6 +58,8 @@ pub struct UndoRequest {
     pub from: RevisionHash,
     /// The revision to put back.
     pub to: RevisionHash,
+    /// The `ControllerRevision` in which the guard keeps its template, for when the workload's own history has lost it.
+    pub kept: Option<String>,
 }
 
 /// An API object that does not look as the API promises.

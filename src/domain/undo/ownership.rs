@@ -87,6 +87,12 @@ fn main_owner<'a>(workload: &'a Value, version: &Value) -> Option<(usize, &'a Va
     best("/fieldsV1/f:spec/f:template").or_else(|| best("/fieldsV1/f:spec"))
 }
 
+/// The entries that own fields of the template.
+pub(super) fn managers_of_template(workload: &Value) -> impl Iterator<Item = &Value> {
+    let owns = |entry: &Value| entry.pointer("/fieldsV1/f:spec/f:template").is_some();
+    entries(workload).map(|(_, entry)| entry).filter(move |entry| owns(entry))
+}
+
 fn entries(workload: &Value) -> impl Iterator<Item = (usize, &Value)> {
     workload.pointer("/metadata/managedFields").and_then(Value::as_array).into_iter().flatten().enumerate()
 }

@@ -5,9 +5,9 @@
 
 use serde_json::{Value, json};
 
-use super::describe::{annotation, flag, missing, text};
+use super::describe::{annotation, current, flag, held_template, identity, missing, text};
 use super::only_in_good::only_in_good;
-use super::template::{find_revision, hash_of, is_controlled_by, normalise};
+use super::template::{is_controlled_by, normalise};
 use super::{LAST_ROLLBACK, UndoError, UndoRequest};
 use crate::domain::policy::Kind;
 
@@ -54,19 +54,18 @@ pub enum UndoPlan {
     NothingToGoBackTo,
 }
 
-/// Plans an undo against objects read this moment.
+/// Plans an undo against objects read this moment: the workload, what holds its revisions, and the template that the
+/// guard keeps of the revision to go back to, for when the workload's own history has lost it.
 ///
 /// # Errors
 /// When the workload lacks a piece that every stored workload has.
-pub fn plan_undo(request: &UndoRequest, workload: &Value, replica_sets: &[Value]) -> Result<UndoPlan, UndoError> {
-    match request.target.kind {
-        Kind::Deployment => plan_deployment(request, workload, replica_sets),
-        // A guardrail keeps them from coming here.
-        Kind::StatefulSet | Kind::DaemonSet => Ok(UndoPlan::NothingToGoBackTo),
-    }
-}
-
-fn plan_deployment(request: &UndoRequest, workload: &Value, replica_sets: &[Value]) -> Result<UndoPlan, UndoError> {
+pub fn plan_undo(
+    request: &UndoRequest,
+    workload: &Value,
+    holders: &[Value],
+    kept: Option<&Value>,
+) -> Result<UndoPlan, UndoError> {
+    let kind = request.target.kind;
     if text(workload, "/metadata/uid")? != &*request.uid {
         return Ok(UndoPlan::TargetGone(Gone::Recreated));
     }
@@ -77,33 +76,34 @@ fn plan_deployment(request: &UndoRequest, workload: &Value, replica_sets: &[Valu
         return Ok(UndoPlan::AlreadyDone);
     }
     let template = workload.pointer("/spec/template").ok_or_else(|| missing(workload, "/spec/template"))?;
-    let owned = || replica_sets.iter().filter(|set| is_controlled_by(set, &request.uid));
-    let current = find_revision(template, owned());
+    let owned: Vec<&Value> = holders.iter().filter(|holder| is_controlled_by(holder, &request.uid)).collect();
+    let current = current(kind, template, &owned);
     if current.as_ref() == Some(&request.to) {
         return Ok(UndoPlan::AlreadyCurrent);
     }
     if current.as_ref() != Some(&request.from) {
         return Ok(UndoPlan::Superseded);
     }
-    if flag(workload, "/spec/paused")? {
+    if kind == Kind::Deployment && flag(workload, "/spec/paused")? {
         return Ok(UndoPlan::Paused);
     }
-    let good =
-        owned().find(|set| hash_of(set).as_ref() == Some(&request.to)).and_then(|set| set.pointer("/spec/template"));
-    let Some(good) = good else { return Ok(UndoPlan::NothingToGoBackTo) };
+    let held = owned.iter().find(|holder| identity(kind, holder).as_ref() == Some(&request.to));
+    let held = held.and_then(|holder| held_template(kind, holder));
+    let Some(good) = held.or_else(|| kept?.pointer("/data/spec/template")) else {
+        return Ok(UndoPlan::NothingToGoBackTo);
+    };
     Ok(UndoPlan::Patch(Box::new(patch(request, workload, template, &normalise(good)))))
 }
 
 fn patch(request: &UndoRequest, workload: &Value, template: &Value, good: &Value) -> UndoPatch {
     let read = |pointer: &str| workload.pointer(pointer).cloned().unwrap_or(Value::Null);
-    let paused = read("/spec/paused");
     let annotations = read("/metadata/annotations");
     let last_rollback = annotations.get(LAST_ROLLBACK).cloned().unwrap_or(Value::Null);
-    let mut operations = vec![
-        json!({"op": "test", "path": "/metadata/uid", "value": &*request.uid}),
-        json!({"op": "test", "path": "/spec/paused", "value": paused}),
-        json!({"op": "test", "path": "/spec/template", "value": template}),
-    ];
+    let mut operations = vec![json!({"op": "test", "path": "/metadata/uid", "value": &*request.uid})];
+    if request.target.kind == Kind::Deployment {
+        operations.push(json!({"op": "test", "path": "/spec/paused", "value": read("/spec/paused")}));
+    }
+    operations.push(json!({"op": "test", "path": "/spec/template", "value": template}));
     if annotations.is_null() {
         // Without this test a map that somebody writes meanwhile would be erased.
         operations.push(json!({"op": "test", "path": "/metadata/annotations", "value": null}));

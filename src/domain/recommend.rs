@@ -1,0 +1,80 @@
+//! What a person would type, where nothing is done.
+//!
+//! Role: the exact commands for the way a workload is applied. Inputs: the workload and the revision to go back to.
+//! Outputs: lines for status and events. Must never import: other rooms. Names come from the API server, which allows no
+//! character in them that a shell would read.
+
+use super::known_good::Choice;
+use super::policy::Target;
+use super::rollout::{Tool, Workload};
+
+/// The commands, the one that lasts first.
+#[must_use]
+pub fn commands(namespace: &str, target: &Target, workload: &Workload, to: Option<&Choice>) -> Vec<String> {
+    let number = to.and_then(|to| workload.revision(&to.revision)).map(|revision| revision.number);
+    let undo = number.filter(|number| *number > 0).map(|number| {
+        format!("kubectl -n {namespace} rollout undo {target} --to-revision={number}")
+    });
+    let Some(applier) = &workload.applier else { return undo.into_iter().collect() };
+    let (name, of) = (&applier.name, flag(&applier.namespace));
+    let now = |first: String| undo.as_ref().map(|undo| format!("{first} && {undo}"));
+    match applier.tool {
+        Tool::FluxKustomize => {
+            let lasting = format!("revert the commit in Git, then: flux reconcile kustomization {name}{of} --with-source");
+            [Some(lasting), now(format!("flux suspend kustomization {name}{of}"))].into_iter().flatten().collect()
+        }
+        Tool::FluxHelm => {
+            let lasting = format!("revert the HelmRelease in Git, then: flux reconcile helmrelease {name}{of} --with-source");
+            [Some(lasting), now(format!("flux suspend helmrelease {name}{of}"))].into_iter().flatten().collect()
+        }
+        Tool::ArgoCd => {
+            let lasting = format!("revert the commit in Git, then: argocd app sync {name}");
+            [Some(lasting), now(format!("argocd app set {name} --self-heal=false"))].into_iter().flatten().collect()
+        }
+        Tool::Helm => [Some(format!("helm rollback {name}{of}")), undo].into_iter().flatten().collect(),
+    }
+}
+
+fn flag(namespace: &str) -> String {
+    if namespace.is_empty() { String::new() } else { format!(" -n {namespace}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fixture;
+    use crate::domain::known_good::Trust;
+    use crate::domain::policy::Kind;
+    use crate::domain::rollout::{Applier, RevisionHash};
+
+    fn of(applier: Option<(Tool, &str)>, to: &str) -> Vec<String> {
+        let mut workload = fixture::workload(Some("bad"), &[("good", 7), ("bad", 8)]);
+        workload.applier =
+            applier.map(|(tool, namespace)| Applier { tool, name: "shop".into(), namespace: namespace.into() });
+        let choice = Choice { revision: RevisionHash::new(to), trust: Trust::Certified };
+        commands("web", &Target { kind: Kind::StatefulSet, name: "db".into() }, &workload, Some(&choice))
+    }
+
+    #[test]
+    fn each_way_to_apply_a_workload_has_its_commands() {
+        let undo = "kubectl -n web rollout undo statefulset/db --to-revision=7";
+        assert_eq!(of(None, "good"), [undo]);
+        assert_eq!(of(Some((Tool::Helm, "web")), "good"), ["helm rollback shop -n web", undo]);
+        let flux = of(Some((Tool::FluxKustomize, "flux-system")), "good");
+        assert_eq!(
+            flux,
+            [
+                "revert the commit in Git, then: flux reconcile kustomization shop -n flux-system --with-source".to_owned(),
+                format!("flux suspend kustomization shop -n flux-system && {undo}"),
+            ]
+        );
+        assert!(of(Some((Tool::ArgoCd, "")), "good")[1].starts_with("argocd app set shop --self-heal=false && kubectl"));
+        assert!(of(Some((Tool::FluxHelm, "web")), "good")[0].contains("flux reconcile helmrelease shop -n web"));
+    }
+
+    #[test]
+    fn what_no_longer_exists_is_in_no_command() {
+        assert!(of(None, "gone").is_empty());
+        assert_eq!(of(Some((Tool::Helm, "")), "gone"), ["helm rollback shop"]);
+    }
+}
