@@ -18,7 +18,7 @@ use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{BadRevision, Current, PendingUndo, Stage};
 use crate::domain::policy::{Mode, Policy};
 use crate::domain::rollout::{PodFact, Workload};
-use crate::domain::undo::{self, UndoRequest, VerifyOutcome, VerifyState};
+use crate::domain::undo::{self, KeptTemplate, UndoRequest, VerifyOutcome, VerifyState};
 use crate::record::events::EventReason;
 
 /// Hands back fields of the template that an undo still owns; without it the user's next apply would conflict.
@@ -54,8 +54,7 @@ pub async fn finish(
     let current =
         Current { baseline: Some(undo.to.clone()), ..Current::new(undo.from.clone(), undo.intended, Stage::Judging) };
     let undone = case.progress.undone.clone();
-    let choice =
-        workload.exists(&undo.to).then(|| Choice { revision: undo.to.clone(), trust: Trust::NeverJudged });
+    let choice = workload.exists(&undo.to).then(|| Choice { revision: undo.to.clone(), trust: Trust::NeverJudged });
     let of_class = case.ctx.storms.of(class).moments(&undo.decision);
     let proposal = Proposal {
         policy,
@@ -108,7 +107,11 @@ pub async fn carry_out(
         uid: workload.uid.clone(),
         from: undo.from.clone(),
         to: undo.to.clone(),
-        kept: undo.kept.as_ref().map(|kept| kept.name.clone()),
+        kept: undo.kept.as_ref().map(|kept| KeptTemplate {
+            name: kept.name.clone(),
+            template: kept.template,
+            owner: case.owner().uid,
+        }),
     };
     let leadership = case.ctx.leadership.clone();
     let outcome = case.ctx.act.undo(&request, &move || leadership.holds()).await;
@@ -159,6 +162,8 @@ fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: Pe
         }
         UndoOutcome::NothingToGoBackTo => {
             let why = format!("revision {} no longer exists; push a fixed version", undo.to);
+            // Whatever status says is kept was not there, or was not what was put there.
+            case.doubt_kept();
             not_done(case, &undo, Reason::NoKnownGoodRevision, EventReason::NoKnownGoodRevision, &why);
         }
         UndoOutcome::AdmissionRejected { message } => {
@@ -360,7 +365,8 @@ pub fn overtaken(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, c
 /// A revision that was undone is back: it is not judged and not undone again, and people are told once who did it.
 pub fn back_again(case: &mut Case<'_>, workload: &Workload, current: &Current, bad: &BadRevision) {
     let known = case.draft.current.as_ref();
-    let is_news = known.is_none_or(|known| known.revision != bad.revision.as_str() || known.state != Stage::KnownBad.as_str());
+    let is_news =
+        known.is_none_or(|known| known.revision != bad.revision.as_str() || known.state != Stage::KnownBad.as_str());
     if bad.until > case.now {
         case.wake_at(bad.until);
     }
