@@ -289,7 +289,9 @@ impl State {
         match asked.verb {
             "watch" => self.watch(asked),
             "list" => Answer::Object(200, self.list(asked)),
-            "get" => self.objects.get(&asked.key()).map_or_else(|| absent(asked), |o| Answer::Object(200, shown(asked, o))),
+            "get" => {
+                self.objects.get(&asked.key()).map_or_else(|| absent(asked), |o| Answer::Object(200, shown(asked, o)))
+            }
             "create" => self.create(asked),
             "patch" => self.patch(asked),
             "update" => self.update(asked),

@@ -76,7 +76,8 @@ fn a_template_is_taken_as_the_history_holds_it_and_of_the_judged_object_only() {
 
 #[test]
 fn the_number_of_a_template_is_the_same_in_every_version() {
-    let written = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"image": "a:1", "name": "a"}]}});
+    let written =
+        json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"image": "a:1", "name": "a"}]}});
     assert_eq!(format!("{:016x}", fingerprint(&written)), "377b54cb3a991bec");
     let mut as_read = written.clone();
     as_read["metadata"]["creationTimestamp"] = Value::Null;
