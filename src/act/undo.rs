@@ -150,7 +150,7 @@ impl Act {
         };
         let revisions = self.server.revisions(&request.namespace, &request.target, &workload).await?;
         let kept = match &request.kept {
-            Some(name) => self.server.kept(&request.namespace, name).await?,
+            Some(kept) => self.server.kept(&request.namespace, &kept.name).await?,
             None => None,
         };
         let patch = match plan_undo(request, &workload, &revisions, kept.as_ref())? {

@@ -50,6 +50,9 @@ pub struct DeploymentGuardStatus {
     #[schemars(length(max = 10))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub known_good: Vec<KnownGood>,
+    /// What serves, or served before the rollout, where it is none of these: its template is kept all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served: Option<KeptTemplate>,
     /// How far the analysis got; read by the operator after a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub analysis: Option<AnalysisStatus>,
@@ -408,8 +411,26 @@ pub struct KnownGood {
     /// Stands for that template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_hash: Option<String>,
+    /// Stands for everything in it that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub substance_hash: Option<String>,
     /// How.
     pub how: String,
+}
+
+/// A template that is kept of a revision.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KeptTemplate {
+    /// The revision's hash.
+    pub revision: String,
+    /// The ControllerRevision of the guard that holds its template.
+    pub template: String,
+    /// Stands for that template.
+    pub template_hash: String,
+    /// Stands for everything in it that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub substance_hash: Option<String>,
 }
 
 /// How far the analysis got.

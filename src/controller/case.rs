@@ -15,7 +15,7 @@ use super::context::Context;
 use super::error::Error;
 use super::facts::Answers;
 use super::findings::Basis;
-use super::memory::{Control, GuardKey, Past, Remembered};
+use super::memory::{Control, GuardKey, Past, Remembered, Shelf};
 use super::progress;
 use crate::api::condition::{self, Observed, Truth, Type};
 use crate::api::parse;
@@ -32,6 +32,7 @@ use crate::domain::rollout::{PodFact, RevisionHash, Tool, Workload};
 use crate::observe::pods::WorkloadKey;
 use crate::observe::workload;
 use crate::record::events::EventReason;
+use crate::record::owner::Owner;
 use crate::record::status;
 
 /// While nothing is due, how long until a look at nothing in particular (a missed watch event, a changed Secret).
@@ -147,7 +148,28 @@ impl<'a> Case<'a> {
     /// The template of a revision that the guard keeps.
     #[must_use]
     pub fn kept(&self, revision: &RevisionHash) -> Option<Kept> {
-        self.progress.good.iter().find(|good| good.revision == *revision).and_then(|good| good.kept.clone())
+        self.progress.kept().remove(revision)
+    }
+
+    /// The templates that are kept, as far as this process knows.
+    pub const fn shelf(&mut self) -> &mut Shelf {
+        &mut self.remembered.shelf
+    }
+
+    /// What status says about kept templates is to be looked at again.
+    pub fn doubt_kept(&mut self) {
+        self.remembered.shelf = Shelf::default();
+    }
+
+    /// The guard as the owner of what is kept for it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner {
+            namespace: self.key.namespace.clone(),
+            guard: self.key.name.clone(),
+            api_version: DeploymentGuard::api_version(&()).into_owned(),
+            uid: self.guard.metadata.uid.clone().unwrap_or_default(),
+        }
     }
 
     /// An annotation of the guard.
@@ -375,7 +397,7 @@ impl<'a> Case<'a> {
             self.not_ready(Reason::TargetAlreadyGuarded, &message);
             return Ok(None);
         }
-        let Some(workload) = self.workload().await? else {
+        let Some(mut workload) = self.workload().await? else {
             let target = &self.target;
             let message = format!("{} {} does not exist", target.target.kind, target.target.name);
             self.not_ready(Reason::TargetNotFound, &message);
@@ -390,7 +412,12 @@ impl<'a> Case<'a> {
             self.draft.current = None;
             self.draft.undo = None;
             self.draft.analysis = None;
+            self.draft.known_good.clear();
+            self.draft.served = None;
+            self.progress.good.clear();
+            self.progress.served = None;
         }
+        workload.kept = self.progress.kept();
         self.draft.target = Some(TargetStatus {
             kind: self.target.target.kind.to_string(),
             name: self.target.target.name.clone(),
@@ -422,7 +449,8 @@ impl<'a> Case<'a> {
             return Some((true, Reason::RollbackReverted, said.message.clone()));
         }
         let last = self.draft.last_decision.as_ref()?;
-        let helped = !last.action_reason.as_deref().unwrap_or_default().starts_with(Reason::RollbackDidNotHelp.as_str());
+        let helped =
+            !last.action_reason.as_deref().unwrap_or_default().starts_with(Reason::RollbackDidNotHelp.as_str());
         let about = match current.stage {
             Stage::Condemned => Some(last.from_revision.as_str()),
             Stage::Unproven => last.to_revision.as_deref(),

@@ -24,6 +24,7 @@ use crate::observe::workload::WorkloadIndex;
 use crate::record::events::Events;
 use crate::record::recordings::Recordings;
 use crate::record::samples::Samples;
+use crate::record::templates::Templates;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -60,6 +61,8 @@ pub struct Context {
     pub events: Events,
     /// Writes training samples.
     pub samples: Samples,
+    /// Keeps templates.
+    pub templates: Templates,
     /// Looks at logs and probes.
     pub inspections: Arc<Inspections>,
     /// Writes recordings of analysed rollouts.

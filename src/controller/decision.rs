@@ -4,13 +4,11 @@
 //! decision. Outputs: `lastDecision`, `history`, a sample. Must never import: `cli`, `console`.
 
 use jiff::Timestamp;
-use kube::Resource;
 use serde_json::json;
 
 use super::case::Case;
 use super::verdict::Course;
 use super::{findings, restore};
-use crate::api::DeploymentGuard;
 use crate::api::status::{
     ContributionStatus, DecisionMetrics, DecisionRecord, Durations, PastDecision, parse_time, time_ms,
 };
@@ -20,7 +18,6 @@ use crate::domain::known_good::Choice;
 use crate::domain::outcome::{ActionTaken, Confidence, Decider, HealthScore};
 use crate::domain::plan::Current;
 use crate::domain::sample::{SCHEMA_VERSION, Sample, SampleState};
-use crate::record::samples::SampleOwner;
 
 /// Earlier decisions that status keeps.
 const HISTORY: usize = 10;
@@ -130,12 +127,7 @@ pub async fn keep_sample(case: &mut Case<'_>) {
         return;
     }
     let (id, sample) = (record.id.clone(), sample(case, record));
-    let owner = SampleOwner {
-        namespace: case.key.namespace.clone(),
-        guard: case.key.name.clone(),
-        api_version: DeploymentGuard::api_version(&()).into_owned(),
-        uid: case.guard.metadata.uid.clone().unwrap_or_default(),
-    };
+    let owner = case.owner();
     match case.ctx.samples.append(&owner, &id, &sample, RETAIN).await {
         Ok(config_map) => {
             if let Some(record) = &mut case.draft.last_decision {

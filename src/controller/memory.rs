@@ -3,7 +3,7 @@
 //! Role: what changed since the last look, the workload as last read, the status as last written. Inputs: watch events.
 //! Outputs: `Changes`. Status alone survives a restart; nothing here decides anything. Must never import: a client.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use crate::domain::evidence::PodLife;
 use crate::domain::judge::History;
 use crate::domain::plan::{Changes, Stage};
 use crate::domain::policy::Policy;
-use crate::domain::rollout::Workload;
+use crate::domain::rollout::{RevisionHash, Workload};
 use crate::observe::pods::WorkloadKey;
+use crate::record::templates::Found;
 use crate::telemetry::metrics::Metrics;
 
 /// A guard's place: namespace and name.
@@ -69,8 +70,23 @@ pub struct Remembered {
     pub metrics_due: Option<Timestamp>,
     /// What the last decision was made from.
     pub basis: Option<Basis>,
+    /// The templates that are kept.
+    pub shelf: Shelf,
     /// The parsed guard, and of which version of guard and class.
     pub policy: Option<((i64, String), Arc<Policy>)>,
+}
+
+/// The templates that are kept for a guard.
+#[derive(Debug, Clone, Default)]
+pub struct Shelf {
+    /// By the names of the objects, once they were listed.
+    pub there: Option<BTreeMap<String, Found>>,
+    /// Revisions of which no template can be had.
+    pub lost: BTreeSet<RevisionHash>,
+    /// The revision that was current then; another one may bring a lost one back.
+    pub current: String,
+    /// Not tried again before.
+    pub patient_until: Option<Timestamp>,
 }
 
 /// A workload whose trouble means a shared incident.

@@ -23,6 +23,7 @@ pub mod restore;
 pub mod run;
 pub mod sources;
 pub mod storms;
+pub mod templates;
 pub mod verdict;
 
 pub use run::{Ended, Settings, run};

@@ -3,11 +3,14 @@
 //! Role: status is the only memory that survives; this reads it and writes it. Inputs: a status. Outputs: progress, and
 //! back. What cannot be read was written by another version and counts as absent. Must never import: a client.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::status::{
-    BadRevisionStatus, CurrentStatus, DeploymentGuardStatus, KnownGood, PendingAction, RecheckStatus, UndoStatus, parse_time, time_ms,
+    BadRevisionStatus, CurrentStatus, DeploymentGuardStatus, KeptTemplate, KnownGood, PendingAction, RecheckStatus,
+    UndoStatus, parse_time, time_ms,
 };
 use crate::domain::assess::AssessState;
 use crate::domain::facts::StartRecord;
@@ -33,6 +36,7 @@ pub fn read(status: &DeploymentGuardStatus) -> Progress {
         pending: status.pending_action.as_ref().and_then(read_pending),
         bad: status.bad_revisions.iter().filter_map(read_bad).collect(),
         good: status.known_good.iter().filter_map(read_good).collect(),
+        served: status.served.as_ref().and_then(read_served),
         undone: status.rollback_times.iter().filter_map(|at| parse_time(at)).collect(),
         next: status.next_evaluation.as_deref().and_then(parse_time),
     }
@@ -60,7 +64,7 @@ fn read_undo(undo: &UndoStatus) -> Option<PendingUndo> {
         workload_uid: undo.workload_uid.clone(),
         from: RevisionHash::new(&undo.from_revision),
         to: RevisionHash::new(&undo.to_revision),
-        kept: undo.template.as_ref().and_then(|name| read_kept(name, undo.template_hash.as_ref()?)),
+        kept: undo.template.as_ref().and_then(|name| read_kept(name, undo.template_hash.as_ref()?, None)),
         intended: parse_time(&undo.intended_at)?,
         sent: undo.sent_at.as_deref().and_then(parse_time),
     })
@@ -101,12 +105,41 @@ fn read_good(good: &KnownGood) -> Option<ProvenGood> {
         revision: RevisionHash::new(&good.revision),
         at,
         trust: Trust::parse(&good.trust)?,
-        kept: good.template.as_ref().and_then(|name| read_kept(name, good.template_hash.as_ref()?)),
+        kept: good
+            .template
+            .as_ref()
+            .and_then(|name| read_kept(name, good.template_hash.as_ref()?, good.substance_hash.as_ref())),
     })
 }
 
-fn read_kept(name: &str, hash: &str) -> Option<Kept> {
-    Some(Kept { name: name.to_owned(), template: u64::from_str_radix(hash, 16).ok()? })
+fn read_served(served: &KeptTemplate) -> Option<(RevisionHash, Kept)> {
+    let kept = read_kept(&served.template, &served.template_hash, served.substance_hash.as_ref())?;
+    Some((RevisionHash::new(&served.revision), kept))
+}
+
+fn read_kept(name: &str, hash: &str, substance: Option<&String>) -> Option<Kept> {
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    let substance = substance.and_then(|text| number(text));
+    Some(Kept { name: name.to_owned(), template: number(hash)?, substance })
+}
+
+/// Writes which templates are kept: of what proved good, and of what serves if it did not.
+pub fn write_kept(status: &mut DeploymentGuardStatus, kept: &BTreeMap<RevisionHash, Kept>) {
+    let of = |revision: &str| kept.get(&RevisionHash::new(revision));
+    for good in &mut status.known_good {
+        let kept = of(&good.revision);
+        good.template = kept.map(|kept| kept.name.clone());
+        good.template_hash = kept.map(|kept| hash_text(kept.template));
+        good.substance_hash = kept.and_then(|kept| kept.substance).map(hash_text);
+    }
+    let proved = |revision: &RevisionHash| status.known_good.iter().any(|good| good.revision == revision.as_str());
+    let served = kept.iter().find(|(revision, _)| !proved(revision));
+    status.served = served.map(|(revision, kept)| KeptTemplate {
+        revision: revision.to_string(),
+        template: kept.name.clone(),
+        template_hash: hash_text(kept.template),
+        substance_hash: kept.substance.map(hash_text),
+    });
 }
 
 /// A template's number as status shows it.
@@ -202,7 +235,7 @@ mod tests {
             workload_uid: "u".into(),
             from: RevisionHash::new("bad"),
             to: RevisionHash::new("good"),
-            kept: Some(Kept { name: "shop-good-1".into(), template: u64::MAX - 1 }),
+            kept: Some(Kept { name: "shop-good-1".into(), template: u64::MAX - 1, substance: None }),
             intended: at,
             sent: None,
         };
@@ -212,6 +245,29 @@ mod tests {
         assert_eq!(read(&status).undo, Some(undo));
         assert_eq!(read(&status).undone, [at]);
         assert_eq!(status.rollbacks_today, 1);
+    }
+
+    #[test]
+    fn kept_templates_survive_a_round_trip_and_what_is_kept_no_longer_is_not_promised() {
+        let good = |revision: &str| KnownGood {
+            revision: revision.into(),
+            at: "2026-01-01T00:00:00Z".into(),
+            trust: "Certified".into(),
+            ..KnownGood::default()
+        };
+        let mut status =
+            DeploymentGuardStatus { known_good: vec![good("v2"), good("v1")], ..DeploymentGuardStatus::default() };
+        let kept = |name: &str, template| Kept { name: name.into(), template, substance: Some(template / 2) };
+        let all: BTreeMap<_, _> = [("v1", 5), ("v2", u64::MAX), ("v3", 7)]
+            .map(|(revision, template)| (RevisionHash::new(revision), kept(revision, template)))
+            .into();
+        write_kept(&mut status, &all);
+        assert_eq!(read(&status).kept(), all);
+        assert_eq!(status.served.as_ref().map(|served| served.revision.as_str()), Some("v3"));
+        let fewer = BTreeMap::from([(RevisionHash::new("v2"), kept("v2", 9))]);
+        write_kept(&mut status, &fewer);
+        assert_eq!(read(&status).kept(), fewer);
+        assert_eq!(status.served, None);
     }
 
     #[test]

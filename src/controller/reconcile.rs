@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use super::case::{Case, Opened};
 use super::context::Context;
 use super::error::Error;
-use super::{approval, decision, findings, judge, recheck, restore};
+use super::{approval, decision, findings, judge, recheck, restore, templates};
 use crate::api::DeploymentGuard;
 use crate::domain::plan::{self, Situation};
 
@@ -33,6 +33,7 @@ pub async fn reconcile(guard: Arc<DeploymentGuard>, ctx: Arc<Context>) -> Result
         Ok(()) => {
             findings::complete(&mut case);
             decision::keep_sample(&mut case).await;
+            templates::keep(&mut case).await;
             findings::rest(&case);
             Box::pin(case.close()).await
         }

@@ -18,7 +18,7 @@ use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{BadRevision, Current, PendingUndo, Stage};
 use crate::domain::policy::{Mode, Policy};
 use crate::domain::rollout::{PodFact, Workload};
-use crate::domain::undo::{self, UndoRequest, VerifyOutcome, VerifyState};
+use crate::domain::undo::{self, KeptTemplate, UndoRequest, VerifyOutcome, VerifyState};
 use crate::record::events::EventReason;
 
 /// Hands back fields of the template that an undo still owns; without it the user's next apply would conflict.
@@ -107,7 +107,11 @@ pub async fn carry_out(
         uid: workload.uid.clone(),
         from: undo.from.clone(),
         to: undo.to.clone(),
-        kept: undo.kept.as_ref().map(|kept| kept.name.clone()),
+        kept: undo.kept.as_ref().map(|kept| KeptTemplate {
+            name: kept.name.clone(),
+            template: kept.template,
+            owner: case.owner().uid,
+        }),
     };
     let leadership = case.ctx.leadership.clone();
     let outcome = case.ctx.act.undo(&request, &move || leadership.holds()).await;
@@ -158,6 +162,8 @@ fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: Pe
         }
         UndoOutcome::NothingToGoBackTo => {
             let why = format!("revision {} no longer exists; push a fixed version", undo.to);
+            // Whatever status says is kept was not there, or was not what was put there.
+            case.doubt_kept();
             not_done(case, &undo, Reason::NoKnownGoodRevision, EventReason::NoKnownGoodRevision, &why);
         }
         UndoOutcome::AdmissionRejected { message } => {

@@ -39,6 +39,7 @@ use crate::observe::workload::WorkloadIndex;
 use crate::record::events::Events;
 use crate::record::recordings::Recordings;
 use crate::record::samples::Samples;
+use crate::record::templates::Templates;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
@@ -136,6 +137,7 @@ fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardC
         inspections: Arc::new(Inspections::new(client.clone(), redactor.clone())),
         recordings: Recordings::new(settings.record),
         samples: Samples::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
+        templates: Templates::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         redactor,
         metrics: settings.metrics,
         health: settings.health,

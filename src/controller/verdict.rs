@@ -192,9 +192,9 @@ fn know_good(case: &mut Case<'_>, current: &Current, trust: Trust, how: &str) {
     }
     known.retain(|known| known.revision != revision);
     let trust = trust.as_str().to_owned();
-    let (template, template_hash) = kept.map(|kept| (kept.template, kept.template_hash)).unwrap_or_default();
-    let how = how.to_owned();
-    known.insert(0, KnownGood { revision, at: time(case.now), trust, template, template_hash, how });
+    // What is kept of it stays kept; what is not, is written at the end of the look.
+    let before = kept.unwrap_or_default();
+    known.insert(0, KnownGood { revision, at: time(case.now), trust, how: how.to_owned(), ..before });
     known.truncate(KNOWN_GOOD);
 }
 

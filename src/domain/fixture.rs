@@ -98,7 +98,7 @@ pub(crate) fn workload(current: Option<&str>, known: &[(&str, u64)]) -> Workload
         owns_template: false,
         current: current.map(RevisionHash::new),
         revisions: known.iter().map(|(name, number)| revision(name, *number)).collect::<BTreeMap<_, _>>(),
-        kept: BTreeSet::new(),
+        kept: BTreeMap::new(),
         template: 0,
         terminating: false,
     }

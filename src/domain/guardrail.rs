@@ -11,7 +11,7 @@ use super::known_good::Choice;
 use super::outcome::Reason;
 use super::plan::Current;
 use super::policy::{GitOpsPolicy, Mode, Policy};
-use super::rollout::{PodFact, Revision, Tool, Workload};
+use super::rollout::{PodFact, Tool, Workload};
 
 /// What is about to be undone.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +104,7 @@ fn known_revision(p: &Proposal<'_>) -> Option<(Reason, String)> {
     }
     let message = match &p.current.baseline {
         None => "no earlier revision is known; roll back by hand or push a fixed version".into(),
-        Some(baseline) if p.workload.revision(baseline).is_none() => {
+        Some(baseline) if !p.workload.exists(baseline) => {
             format!("the earlier revision {baseline} no longer exists (revisionHistoryLimit); push a fixed version")
         }
         Some(baseline) => format!("the earlier revision {baseline} was undone itself; push a fixed version"),
@@ -131,9 +131,8 @@ fn not_owned(p: &Proposal<'_>) -> Option<(Reason, String)> {
 
 /// Restarts and other annotations: the same code runs on both sides, so that going back changes nothing.
 fn something_else_differs(p: &Proposal<'_>) -> Option<(Reason, String)> {
-    let substance = |revision: Option<&Revision>| revision.map(|revision| revision.substance);
-    let new = substance(p.workload.revision(&p.current.revision))?;
-    let old = substance(p.to.and_then(|to| p.workload.revision(&to.revision)))?;
+    let new = p.workload.substance(&p.current.revision)?;
+    let old = p.workload.substance(&p.to?.revision)?;
     (new == old).then(|| {
         let message = "only annotations of the pod template differ from the revision to go back to, as after kubectl \
                        rollout restart: the same code and settings would run again, so an undo cannot help";

@@ -6,7 +6,7 @@ use crate::domain::logs::LogPolicy;
 use crate::domain::plan::Stage;
 use crate::domain::policy::{Analysis, Interval, Kind, OnInconclusive, RollbackPolicy, Scorer, StormPolicy, Target};
 use crate::domain::probe::ProbePolicy;
-use crate::domain::rollout::{Applier, RevisionHash};
+use crate::domain::rollout::{Applier, Revision, RevisionHash};
 
 struct Case {
     policy: Policy,

@@ -3,6 +3,8 @@
 //! Role: what it takes to be known as good, and the choice among what is known. Inputs: what status remembers, what still
 //! exists. Outputs: a revision and how far it is trusted. Must never import: other rooms, a clock.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::plan::{BadRevision, Current};
@@ -70,6 +72,15 @@ pub struct Kept {
     pub name: String,
     /// Stands for it.
     pub template: u64,
+    /// Stands for everything in it that runs, where that is remembered.
+    pub substance: Option<u64>,
+}
+
+/// The revisions whose templates the guard keeps: those that proved good, and the one that a bad release would be undone
+/// to without them. It is kept while it serves, because the history of a workload may be gone a moment after a push.
+#[must_use]
+pub fn to_keep(good: &[ProvenGood], current: Option<&Current>) -> BTreeSet<RevisionHash> {
+    good.iter().map(|good| good.revision.clone()).chain(current.and_then(Current::serves).cloned()).collect()
 }
 
 /// The revision to go back to.
@@ -158,6 +169,23 @@ mod tests {
         assert_eq!(chosen(Previous, &[good("v3", 5, Trust::Certified)], &[], &[]), some("v3", Trust::Certified));
         assert_eq!(chosen(LastKnownGood, &[], &[bad("v3")], &[]), None);
         assert_eq!(chosen(LastKnownGood, &[good("v4", 9, Trust::Certified)], &[], &["v3"]), None);
+    }
+
+    #[test]
+    fn what_proved_good_is_kept_and_what_serves_or_served_before_a_rollout() {
+        let good = [good("v2", 20, Trust::Certified), good("v1", 10, Trust::PodsOnly)];
+        let kept = |current: Option<&Current>| -> Vec<String> {
+            to_keep(&good, current).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(kept(None), ["v1", "v2"]);
+        let in_stage = |stage| Current { stage, ..current("v4", Some("v3")) };
+        for stage in [Stage::Serving, Stage::Passed, Stage::Certified, Stage::Unproven, Stage::Restoring] {
+            assert_eq!(kept(Some(&in_stage(stage))), ["v1", "v2", "v4"], "{stage:?}");
+        }
+        for stage in [Stage::Judging, Stage::Held, Stage::Condemned, Stage::AwaitingApproval, Stage::KnownBad] {
+            assert_eq!(kept(Some(&in_stage(stage))), ["v1", "v2", "v3"], "{stage:?}");
+        }
+        assert_eq!(kept(Some(&current("v4", None))), ["v1", "v2"], "what is being judged is not kept");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Role: from what status remembers and what the world shows now to the next step. Inputs: `Progress`, a `Workload`, its
 //! pods, `now`. Outputs: a `Situation` or when to look again. Must never import: other rooms, a clock.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::facts::StartRecord;
@@ -116,6 +118,12 @@ impl Current {
     pub const fn new(revision: RevisionHash, started: Timestamp, stage: Stage) -> Self {
         Self { revision, started, first_ready: None, baseline: None, stage, start: None, baseline_start: None }
     }
+
+    /// The revision to which a rollout that followed now would be compared: this one, unless it is judged or was found bad.
+    #[must_use]
+    pub const fn serves(&self) -> Option<&RevisionHash> {
+        if self.stage.may_be_baseline() { Some(&self.revision) } else { self.baseline.as_ref() }
+    }
 }
 
 /// An undo that was decided and is not verified yet.
@@ -197,10 +205,21 @@ pub struct Progress {
     pub bad: Vec<BadRevision>,
     /// Revisions that proved good, the latest first.
     pub good: Vec<ProvenGood>,
+    /// What serves, or served before the rollout, if the guard keeps its template though it never proved good.
+    pub served: Option<(RevisionHash, Kept)>,
     /// When undos were sent, in the last 24 hours.
     pub undone: Vec<Timestamp>,
     /// When to look again.
     pub next: Option<Timestamp>,
+}
+
+impl Progress {
+    /// The templates that the guard keeps.
+    #[must_use]
+    pub fn kept(&self) -> BTreeMap<RevisionHash, Kept> {
+        let good = self.good.iter().filter_map(|good| Some((good.revision.clone(), good.kept.clone()?)));
+        self.served.iter().cloned().chain(good).collect()
+    }
 }
 
 /// What changed since the last evaluation, cheap to know from the watches.

@@ -183,7 +183,7 @@ fn what_comes_back_before_an_undo_is_verified_is_not_undone_again() {
 fn a_template_put_back_from_what_is_kept_is_recognised_whatever_its_hash() {
     let mut world = workload(Some("good-again"), &[("bad", 2), ("good-again", 3)]);
     world.template = 7;
-    let kept = Some(Kept { name: "shop-good-1".into(), template: 7 });
+    let kept = Some(Kept { name: "shop-good-1".into(), template: 7, substance: None });
     let before = Progress {
         undo: Some(PendingUndo { kept, ..undo(Some(2)) }),
         ..progress(current("good", None, Stage::Restoring))

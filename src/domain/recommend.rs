@@ -6,15 +6,12 @@
 
 use super::known_good::Choice;
 use super::policy::Target;
-use super::rollout::{Tool, Workload};
+use super::rollout::{RevisionHash, Tool, Workload};
 
 /// The commands, the one that lasts first.
 #[must_use]
 pub fn commands(namespace: &str, target: &Target, workload: &Workload, to: Option<&Choice>) -> Vec<String> {
-    let number = to.and_then(|to| workload.revision(&to.revision)).map(|revision| revision.number);
-    let undo = number
-        .filter(|number| *number > 0)
-        .map(|number| format!("kubectl -n {namespace} rollout undo {target} --to-revision={number}"));
+    let undo = to.and_then(|to| undo(namespace, target, workload, &to.revision));
     let Some(applier) = &workload.applier else { return undo.into_iter().collect() };
     let (name, of) = (&applier.name, flag(&applier.namespace));
     let now = |first: String| undo.as_ref().map(|undo| format!("{first} && {undo}"));
@@ -37,6 +34,19 @@ pub fn commands(namespace: &str, target: &Target, workload: &Workload, to: Optio
     }
 }
 
+/// The command that puts a revision back: from the workload's own history, or from what the guard keeps of it.
+fn undo(namespace: &str, target: &Target, workload: &Workload, to: &RevisionHash) -> Option<String> {
+    let number = workload.revision(to).map(|revision| revision.number).filter(|number| *number > 0);
+    if let Some(number) = number {
+        return Some(format!("kubectl -n {namespace} rollout undo {target} --to-revision={number}"));
+    }
+    let name = &workload.kept.get(to)?.name;
+    Some(format!(
+        "kubectl -n {namespace} patch {target} --type=json -p '[{{\"op\":\"replace\",\"path\":\"/spec/template\",\"value\":'\"$(kubectl \
+         -n {namespace} get controllerrevision {name} -o jsonpath='{{.data.spec.template}}')\"'}}]'"
+    ))
+}
+
 fn flag(namespace: &str) -> String {
     if namespace.is_empty() { String::new() } else { format!(" -n {namespace}") }
 }
@@ -45,9 +55,9 @@ fn flag(namespace: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::fixture;
-    use crate::domain::known_good::Trust;
+    use crate::domain::known_good::{Kept, Trust};
     use crate::domain::policy::Kind;
-    use crate::domain::rollout::{Applier, RevisionHash};
+    use crate::domain::rollout::Applier;
 
     fn of(applier: Option<(Tool, &str)>, to: &str) -> Vec<String> {
         let mut workload = fixture::workload(Some("bad"), &[("good", 7), ("bad", 8)]);
@@ -75,6 +85,21 @@ mod tests {
             of(Some((Tool::ArgoCd, "")), "good")[1].starts_with("argocd app set shop --self-heal=false && kubectl")
         );
         assert!(of(Some((Tool::FluxHelm, "web")), "good")[0].contains("flux reconcile helmrelease shop -n web"));
+    }
+
+    #[test]
+    fn what_only_the_guard_keeps_is_put_back_from_there() {
+        let mut workload = fixture::workload(Some("bad"), &[("bad", 8)]);
+        let kept = Kept { name: "shop-good-0123456789".into(), template: 1, substance: None };
+        workload.kept.insert(RevisionHash::new("good"), kept);
+        let choice = Choice { revision: RevisionHash::new("good"), trust: Trust::Certified };
+        let target = Target { kind: Kind::Deployment, name: "shop".into() };
+        assert_eq!(
+            commands("web", &target, &workload, Some(&choice)),
+            ["kubectl -n web patch deployment/shop --type=json -p \
+                 '[{\"op\":\"replace\",\"path\":\"/spec/template\",\"value\":'\"$(kubectl -n web get controllerrevision \
+                 shop-good-0123456789 -o jsonpath='{.data.spec.template}')\"'}]'"]
+        );
     }
 
     #[test]

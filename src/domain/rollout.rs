@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::judge::Overlap;
+use super::known_good::Kept;
 use super::pod::ContainerFact;
 use super::policy::Kind;
 
@@ -255,7 +256,7 @@ pub struct Workload {
     /// Every revision that still exists.
     pub revisions: BTreeMap<RevisionHash, Revision>,
     /// Revisions whose templates the guard keeps, whatever becomes of the workload's own history.
-    pub kept: BTreeSet<RevisionHash>,
+    pub kept: BTreeMap<RevisionHash, Kept>,
     /// Stands for the present template, as `domain::undo` reads it.
     pub template: u64,
     /// Being deleted.
@@ -272,7 +273,14 @@ impl Workload {
     /// Whether a revision can be gone back to.
     #[must_use]
     pub fn exists(&self, hash: &RevisionHash) -> bool {
-        self.revisions.contains_key(hash) || self.kept.contains(hash)
+        self.revisions.contains_key(hash) || self.kept.contains_key(hash)
+    }
+
+    /// What stands for everything of a revision that runs, if that is known.
+    #[must_use]
+    pub fn substance(&self, hash: &RevisionHash) -> Option<u64> {
+        let held = self.revision(hash).map(|revision| revision.substance);
+        held.or_else(|| self.kept.get(hash).and_then(|kept| kept.substance))
     }
 
     /// Whether what decides about places and admission differs between two revisions; unknown counts as no.

@@ -3,7 +3,7 @@
 //! Role: says which workload changed and reads it raw. Inputs: watch events, a client. Outputs: `Workload` as the domain
 //! sees it. Must never import: other rooms than `domain`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use serde_json::Value;
 use super::pods::WorkloadKey;
 use crate::domain::policy::{Kind, Target};
 use crate::domain::retry::Retry;
-use crate::domain::rollout::Workload;
-use crate::domain::undo::{UndoError, describe};
+use crate::domain::rollout::{RevisionHash, Workload};
+use crate::domain::undo::{Held, UndoError, describe, held};
 
 /// How long one read of the API may take; kube itself would retry for minutes.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -168,6 +168,29 @@ impl ReadError {
 /// # Errors
 /// If the API server does not answer or answers something unreadable.
 pub async fn fetch(client: &kube::Client, key: &WorkloadKey) -> Result<Option<Workload>, ReadError> {
+    let raw = raw(client, key).await?;
+    raw.map(|(workload, holders)| describe(key.target.kind, &workload, &holders)).transpose().map_err(Into::into)
+}
+
+/// Reads the templates of some revisions of the workload with this uid, as far as its history still holds them.
+///
+/// # Errors
+/// If the API server does not answer.
+pub async fn templates(
+    client: &kube::Client,
+    key: &WorkloadKey,
+    uid: &str,
+    wanted: &BTreeSet<RevisionHash>,
+) -> Result<BTreeMap<RevisionHash, Held>, ReadError> {
+    let Some((workload, holders)) = raw(client, key).await? else { return Ok(BTreeMap::new()) };
+    let of = |revision: &RevisionHash| {
+        held(key.target.kind, uid, &workload, &holders, revision).map(|held| (revision.clone(), held))
+    };
+    Ok(wanted.iter().filter_map(of).collect())
+}
+
+/// A workload and what may hold its revisions, as the API server has them.
+async fn raw(client: &kube::Client, key: &WorkloadKey) -> Result<Option<(Value, Vec<Value>)>, ReadError> {
     let namespace = &key.namespace;
     let (workloads, holders) = match key.target.kind {
         Kind::Deployment => (api::<Deployment>(client, namespace), api::<ReplicaSet>(client, namespace)),
@@ -181,8 +204,7 @@ pub async fn fetch(client: &kube::Client, key: &WorkloadKey) -> Result<Option<Wo
     let list = selector(&workload).map_or_else(ListParams::default, |s| ListParams::default().labels_from(&s));
     let holders = within("its revisions", holders.list(&list)).await?;
     let raw = |object: DynamicObject| serde_json::to_value(object).unwrap_or(Value::Null);
-    let holders: Vec<Value> = holders.items.into_iter().map(raw).collect();
-    Ok(Some(describe(key.target.kind, &raw(workload), &holders)?))
+    Ok(Some((raw(workload), holders.items.into_iter().map(raw).collect())))
 }
 
 /// The workload's own label selector, where it can be read.

@@ -4,6 +4,8 @@
 //! where nothing depends on them. Must never import: `act`, `observe`, `advise`, `controller`, `console`.
 
 pub mod events;
+pub mod owner;
 pub mod recordings;
 pub mod samples;
 pub mod status;
+pub mod templates;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::owner::Owner;
 use crate::domain::managers;
 use crate::domain::redact::{Redacted, Redactor, SERVER_MESSAGE};
 use crate::domain::retry::Retry;
@@ -22,33 +23,11 @@ use crate::domain::sample::{RingChange, Sample, canonical, push};
 /// The longest name of an object.
 const MAX_NAME: usize = 253;
 
-/// The longest value of a label.
-const MAX_LABEL: usize = 63;
-
 /// How often a lost race is run again.
 const TRIES: u32 = 5;
 
-/// The kind of the owner.
-const KIND: &str = "DeploymentGuard";
-
 /// Marks ConfigMaps that hold samples.
 pub const SAMPLE_LABEL: &str = "deploymentguard.dev/sample";
-
-/// Names the guard, where its name fits into a label.
-pub const GUARD_LABEL: &str = "deploymentguard.dev/guard";
-
-/// The guard a sample belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SampleOwner {
-    /// Namespace of the guard and of the ConfigMap.
-    pub namespace: String,
-    /// Name of the guard.
-    pub guard: String,
-    /// `apiVersion` of the guard.
-    pub api_version: String,
-    /// Uid of the guard.
-    pub uid: String,
-}
 
 /// Writes samples.
 #[derive(Clone)]
@@ -126,7 +105,7 @@ impl Samples {
     /// When the ConfigMap is somebody else's, keeps changing, or cannot be written.
     pub async fn append(
         &self,
-        owner: &SampleOwner,
+        owner: &Owner,
         decision_id: &str,
         sample: &Sample,
         retain: usize,
@@ -216,38 +195,26 @@ fn merge(resource_version: Option<&str>, change: RingChange) -> Value {
     json!({"metadata": {"resourceVersion": resource_version}, "data": data})
 }
 
-fn check_owner(owner: &SampleOwner, name: &str, found: &ConfigMap) -> Result<(), SampleError> {
+fn check_owner(owner: &Owner, name: &str, found: &ConfigMap) -> Result<(), SampleError> {
     let labelled = found.metadata.labels.iter().flatten().any(|(key, value)| key == SAMPLE_LABEL && value == "true");
-    let owners = || found.metadata.owner_references.iter().flatten();
-    if labelled && owners().any(|other| other.uid == owner.uid) {
+    if labelled && owner.owns(&found.metadata) {
         return Ok(());
     }
     let name = name.to_owned();
     // Left by an earlier guard of this name, and about to be collected.
-    if labelled && owners().any(|other| other.kind == KIND && other.name == owner.guard) {
+    if labelled && owner.owned_before(&found.metadata) {
         return Err(SampleError::Conflict { name });
     }
     Err(SampleError::NotOurs { name })
 }
 
-fn new_config_map(owner: &SampleOwner, name: &str, change: RingChange) -> ConfigMap {
-    let mut labels = BTreeMap::from([(SAMPLE_LABEL.to_owned(), "true".to_owned())]);
-    if owner.guard.len() <= MAX_LABEL {
-        labels.insert(GUARD_LABEL.to_owned(), owner.guard.clone());
-    }
+fn new_config_map(owner: &Owner, name: &str, change: RingChange) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(owner.namespace.clone()),
-            labels: Some(labels),
-            owner_references: Some(vec![OwnerReference {
-                api_version: owner.api_version.clone(),
-                kind: KIND.to_owned(),
-                name: owner.guard.clone(),
-                uid: owner.uid.clone(),
-                controller: Some(false),
-                block_owner_deletion: Some(false),
-            }]),
+            labels: Some(owner.labels(SAMPLE_LABEL, "true")),
+            owner_references: Some(vec![owner.reference(false)]),
             ..ObjectMeta::default()
         },
         data: Some(BTreeMap::from([(change.key, change.value)])),

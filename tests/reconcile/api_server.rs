@@ -233,11 +233,7 @@ impl ApiServer {
 
     /// Deletes an object as somebody else would.
     pub fn delete(&self, key: &Key) {
-        let mut state = self.locked();
-        let Some(mut object) = state.objects.remove(key) else { return };
-        state.version += 1;
-        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-        state.announce(key, "DELETED", object);
+        self.locked().remove(key);
     }
 
     fn tell(&self, key: &Key) {
@@ -293,10 +289,13 @@ impl State {
         match asked.verb {
             "watch" => self.watch(asked),
             "list" => Answer::Object(200, self.list(asked)),
-            "get" => self.objects.get(&asked.key()).map_or_else(|| absent(asked), |o| Answer::Object(200, o.clone())),
+            "get" => {
+                self.objects.get(&asked.key()).map_or_else(|| absent(asked), |o| Answer::Object(200, shown(asked, o)))
+            }
             "create" => self.create(asked),
             "patch" => self.patch(asked),
             "update" => self.update(asked),
+            "delete" => self.delete(asked),
             other => Answer::Object(405, status(405, "MethodNotAllowed", other, &json!({}))),
         }
     }
@@ -405,6 +404,24 @@ impl State {
             return Answer::Object(409, status(409, "Conflict", "the object has been modified", &json!({})));
         }
         Answer::Object(200, self.store(&asked.key(), asked.body.clone()))
+    }
+
+    fn delete(&mut self, asked: &Asked) -> Answer {
+        let key = asked.key();
+        let Some(before) = self.objects.get(&key) else { return absent(asked) };
+        let wanted = &asked.body["preconditions"]["uid"];
+        if !wanted.is_null() && *wanted != before["metadata"]["uid"] {
+            return Answer::Object(409, status(409, "Conflict", "the uid is another one", &json!({})));
+        }
+        self.remove(&key);
+        Answer::Object(200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "metadata": {}}))
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(mut object) = self.objects.remove(key) else { return };
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.announce(key, "DELETED", object);
     }
 
     fn patch(&mut self, asked: &Asked) -> Answer {

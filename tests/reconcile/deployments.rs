@@ -145,6 +145,13 @@ fn roll_out(api: &ApiServer, prometheus: &Prometheus, key: &Key, deployment: &Va
         prometheus.died(&pod.name);
         api.delete(&pod);
     }
+    if deployment["spec"]["revisionHistoryLimit"] == json!(0) {
+        for (old, set) in api.all("replicasets") {
+            if old != place && set["metadata"]["ownerReferences"][0]["uid"] == deployment["metadata"]["uid"] {
+                api.delete(&old);
+            }
+        }
+    }
 }
 
 /// The pods of a Deployment.

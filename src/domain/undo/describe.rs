@@ -3,10 +3,11 @@
 //! Role: fills `rollout::Workload`. Inputs: a raw workload and the raw objects that hold its revisions. Outputs: the
 //! workload, or which piece is missing. Must never import: other rooms.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::applier::{applier, template_manager};
 use super::configuration::configuration;
@@ -90,7 +91,7 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
         owns_template: owns_template(workload),
         current: current(kind, template, &owned),
         revisions,
-        kept: BTreeSet::new(),
+        kept: BTreeMap::new(),
         template: fingerprint(template),
         terminating: workload.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()),
     })
@@ -112,7 +113,7 @@ pub(super) fn held_template(kind: Kind, holder: &Value) -> Option<&Value> {
     holder.pointer(if kind == Kind::Deployment { "/spec/template" } else { "/data/spec/template" })
 }
 
-fn number(kind: Kind, holder: &Value) -> u64 {
+pub(super) fn number(kind: Kind, holder: &Value) -> u64 {
     match kind {
         Kind::Deployment => number_of(holder),
         Kind::StatefulSet | Kind::DaemonSet => holder.get("revision").and_then(Value::as_u64).unwrap_or(0),
@@ -175,20 +176,21 @@ fn strategy(kind: Kind, workload: &Value) -> Strategy {
     }
 }
 
-/// A template as a number: equal templates have equal ones.
+/// A template as a number: equal templates have equal ones. It is written to status, so it is the same in every version,
+/// and nobody finds another template with the same one.
 #[must_use]
 pub fn fingerprint(template: &Value) -> u64 {
     hash(&normalise(template))
 }
 
 fn hash(value: &Value) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    value.to_string().hash(&mut hasher);
-    hasher.finish()
+    // Maps are sorted, so equal values are equal texts.
+    let digest = Sha256::digest(value.to_string());
+    digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 /// Everything that runs, as a number that differs when it does: the template without its annotations.
-fn substance(template: &Value) -> u64 {
+pub(super) fn substance(template: &Value) -> u64 {
     let mut template = normalise(template);
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("annotations");

@@ -8,6 +8,7 @@ mod answer;
 mod applier;
 mod configuration;
 mod describe;
+mod held;
 mod only_in_good;
 mod ownership;
 mod plan;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 pub use answer::{Answer, Meaning, classify_answer};
 pub use describe::{describe, fingerprint};
+pub use held::{Held, held};
 pub use only_in_good::only_in_good;
 pub use ownership::{HandBack, owns_template, plan_hand_back};
 pub use plan::{Gone, UndoPatch, UndoPlan, plan_undo};
@@ -58,8 +60,20 @@ pub struct UndoRequest {
     pub from: RevisionHash,
     /// The revision to put back.
     pub to: RevisionHash,
-    /// The `ControllerRevision` in which the guard keeps its template, for when the workload's own history has lost it.
-    pub kept: Option<String>,
+    /// Where the guard keeps its template, for when the workload's own history has lost it.
+    pub kept: Option<KeptTemplate>,
+}
+
+/// A template that the guard keeps, and how to know it again: whoever may write `ControllerRevision`s must not be able to
+/// have another one rolled out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptTemplate {
+    /// The `ControllerRevision` that holds it.
+    pub name: String,
+    /// What [`fingerprint`] says of it.
+    pub template: u64,
+    /// The uid of the guard, which controls it.
+    pub owner: String,
 }
 
 /// An API object that does not look as the API promises.

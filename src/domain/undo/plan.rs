@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::describe::{annotation, current, flag, held_template, identity, missing, text};
+use super::describe::{annotation, current, fingerprint, flag, held_template, identity, missing, text};
 use super::only_in_good::only_in_good;
 use super::template::{is_controlled_by, normalise};
 use super::{LAST_ROLLBACK, UndoError, UndoRequest};
@@ -89,10 +89,18 @@ pub fn plan_undo(
     }
     let held = owned.iter().find(|holder| identity(kind, holder).as_ref() == Some(&request.to));
     let held = held.and_then(|holder| held_template(kind, holder));
-    let Some(good) = held.or_else(|| kept?.pointer("/data/spec/template")) else {
+    let Some(good) = held.or_else(|| genuine(request, kept?)) else {
         return Ok(UndoPlan::NothingToGoBackTo);
     };
     Ok(UndoPlan::Patch(Box::new(patch(request, workload, template, &normalise(good)))))
+}
+
+/// The template of a kept object, if the guard controls it and it is the one that was put there; else it is as if there
+/// were none.
+fn genuine<'a>(request: &UndoRequest, kept: &'a Value) -> Option<&'a Value> {
+    let wanted = request.kept.as_ref()?;
+    let template = kept.pointer("/data/spec/template")?;
+    (is_controlled_by(kept, &wanted.owner) && fingerprint(template) == wanted.template).then_some(template)
 }
 
 fn patch(request: &UndoRequest, workload: &Value, template: &Value, good: &Value) -> UndoPatch {

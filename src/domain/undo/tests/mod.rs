@@ -1,5 +1,6 @@
 mod answers;
 mod hand_back;
+mod kept;
 mod patch;
 mod reading;
 mod verifying;
