@@ -13,10 +13,18 @@ pub const NAMESPACE: &str = "deployment-guard";
 /// The operator's Deployment.
 pub const OPERATOR: &str = "deployment/deployment-guard";
 
+/// What an installation should have besides.
+const POLICIES: &str = include_str!("../../manifests/admission-policy.yaml");
+
 /// Installs everything and waits until the operator is ready.
 pub async fn install(cluster: &Cluster) -> Result<()> {
     // A cluster that was kept up has it already.
     let _ = cluster.start(Component::ImageRegistry).await;
+    // First: every test then shows the operator and its users within these bounds.
+    for definition in operator::CRDS {
+        cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], definition).await?;
+    }
+    cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], POLICIES).await.context("the admission policies")?;
     operator::apply(cluster, &operator::manifests_recording(&operator::recordings()?)).await?;
     operator_ready(cluster).await?;
     cluster.apply(operator::CLASS).await.context("the default class")
