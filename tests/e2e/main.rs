@@ -95,6 +95,7 @@ fn together() -> Vec<runner::Case> {
         policies::the_operator_deletes_only_pods_of_stateful_and_daemon_sets_and_each_by_its_uid,
         policies::the_operator_writes_only_controller_revisions_that_a_guard_controls,
         side_by_side::what_kubectl_rollout_undo_loses_is_kept,
+        side_by_side::an_autoscaler_that_writes_at_the_same_moment_does_not_matter,
         api::the_api_server_refuses_each_bad_spec_with_its_sentence,
         api::a_guard_of_three_lines_is_accepted_without_warnings_and_reads_well,
     ]

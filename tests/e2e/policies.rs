@@ -47,9 +47,13 @@ async fn people(scene: &Scene) -> Result<()> {
 }
 
 fn guard(kind: &str, mode: &str) -> String {
+    guard_of(kind, "db", mode)
+}
+
+fn guard_of(kind: &str, target: &str, mode: &str) -> String {
     json!({
         "apiVersion": "deploymentguard.dev/v1alpha1", "kind": "DeploymentGuard", "metadata": {"name": "db"},
-        "spec": {"targetRef": {"kind": kind, "name": "db"}, "mode": mode},
+        "spec": {"targetRef": {"kind": kind, "name": target}, "mode": mode},
     })
     .to_string()
 }
@@ -100,7 +104,7 @@ pub async fn a_guard_that_acts_needs_the_right_to_patch_its_target(scene: Scene)
     scene.kubectl(&grant).await?;
     scene.kubectl(&["create", "rolebinding", "one", "--role=one", "--user=tenant"]).await?;
     let_through(&scene, &create(TENANT), &guard("StatefulSet", "Enforce")).await?;
-    let other = guard("StatefulSet", "Enforce").replace(r#""name":"db"},"mode""#, r#""name":"web"},"mode""#);
+    let other = guard_of("StatefulSet", "web", "Enforce");
     refused(&scene, &create(TENANT), &other, "you may not patch StatefulSet web").await?;
     refused(&scene, &create(TENANT), &guard("DaemonSet", "Enforce"), "you may not patch DaemonSet db").await
 }

@@ -1,11 +1,10 @@
-//! Our undo beside `kubectl rollout undo`, on Deployments of their own: no guard, no pods, the library's `Act` alone.
+//! Our undo beside `kubectl rollout undo`, on Deployments of their own: no guard, no pods that run, the library's `Act` alone.
 //!
-//! Both speak to the API server through a gateway in this process, which lets somebody push in the moment between what a
-//! tool has read and what it sends. So the race is the same for both, every time.
+//! Both speak to the API server through a gateway in this process, which lets somebody else write in the moment between
+//! what a tool has read and what it sends. So the race is the same for both, every time.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -34,15 +33,15 @@ const GOOD: u8 = 1;
 const BAD: u8 = 2;
 const FIX: u8 = 3;
 
-/// Version `number`. What only the first has must come back with it, character by character.
+/// Version `number`, for a scheduler that does not exist. What only the first has must come back with it, character by character.
 fn template(number: u8) -> Value {
     let mut container = json!({"name": "shop", "image": format!("localhost/shop:v{number}")});
     if number == GOOD {
         container["args"] = json!(["sh", "-c", "a < b && c > d"]);
-        container["env"] = json!([{"name": "OLD", "value": ""}, {"name": "ÄÖ", "value": "\u{2028}"}]);
+        container["env"] = json!([{"name": "OLD", "value": ""}, {"name": "ODD", "value": "ÄÖ\u{2028}"}]);
         container["restartPolicy"] = Value::Null;
     }
-    json!({"metadata": {"labels": {"app": "shop"}}, "spec": {"containers": [container]}})
+    json!({"metadata": {"labels": {"app": "shop"}}, "spec": {"schedulerName": "nobody", "containers": [container]}})
 }
 
 fn deployment(name: &str, number: u8) -> String {
@@ -115,24 +114,42 @@ impl Hand {
     }
 }
 
-/// Passes requests on; before the first patch that is no dry run somebody pushes the fix, if asked to.
+/// What somebody else does between what a tool has read and what it sends.
+#[derive(Clone, Copy, Debug)]
+enum Meanwhile {
+    Nothing,
+    PushesFix,
+    Scales,
+}
+
+impl Meanwhile {
+    async fn happens(self, scene: &Scene, name: &str) -> Result<()> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::PushesFix => push(scene, name, FIX).await,
+            Self::Scales => scene.kubectl(&["scale", "deployment", name, "--replicas=1"]).await.map(|_| ()),
+        }
+    }
+}
+
+/// Passes requests on; before the first patch that is no dry run somebody else writes.
 struct Gateway {
     server: Client,
     scene: Scene,
     name: String,
-    push: AtomicBool,
+    meanwhile: Mutex<Option<Meanwhile>>,
 }
 
 impl Gateway {
     /// Opens it; the address for whoever is to go through it.
-    async fn open(scene: &Scene, name: &str, push: bool) -> Result<(Arc<Self>, String)> {
+    async fn open(scene: &Scene, name: &str, meanwhile: Meanwhile) -> Result<(Arc<Self>, String)> {
         let kubeconfig = Kubeconfig::read_from(scene.cluster.kubeconfig())?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let gateway = Arc::new(Self {
             server: Client::try_from(config)?,
             scene: scene.clone(),
             name: name.to_owned(),
-            push: AtomicBool::new(push),
+            meanwhile: Mutex::new(Some(meanwhile)),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}", listener.local_addr()?);
@@ -150,6 +167,11 @@ impl Gateway {
         Ok((gateway, address))
     }
 
+    /// What has not happened yet; from now on it has.
+    fn take(&self) -> Option<Meanwhile> {
+        self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         self.pass(request).await.unwrap_or_else(|error| {
             let mut response = Response::new(Full::new(Bytes::from(format!("{error:#}"))));
@@ -160,8 +182,8 @@ impl Gateway {
 
     async fn pass(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>> {
         let for_good = !request.uri().query().is_some_and(|query| query.contains("dryRun"));
-        if request.method() == Method::PATCH && for_good && self.push.swap(false, Ordering::SeqCst) {
-            push(&self.scene, &self.name, FIX).await?;
+        if request.method() == Method::PATCH && for_good && let Some(meanwhile) = self.take() {
+            meanwhile.happens(&self.scene, &self.name).await?;
         }
         let (mut head, body) = request.into_parts();
         head.headers.remove(http::header::HOST);
@@ -175,12 +197,12 @@ impl Gateway {
 }
 
 /// A release, an undo by this hand; the Deployment afterwards.
-async fn undone(scene: &Scene, hand: Hand, late_push: bool) -> Result<(Deployment, Option<UndoOutcome>)> {
-    let name = format!("{hand:?}-{late_push}").to_lowercase();
+async fn undone(scene: &Scene, hand: Hand, meanwhile: Meanwhile) -> Result<(Deployment, Option<UndoOutcome>)> {
+    let name = format!("{hand:?}-{meanwhile:?}").to_lowercase();
     released(scene, &name).await?;
-    let (gateway, address) = Gateway::open(scene, &name, late_push).await?;
+    let (gateway, address) = Gateway::open(scene, &name, meanwhile).await?;
     let outcome = hand.undo(scene, &name, &address).await?;
-    ensure!(!gateway.push.load(Ordering::SeqCst), "nobody pushed meanwhile: no patch went through the gateway");
+    ensure!(gateway.take().is_none(), "no patch went through the gateway");
     Ok((scene.deployment_named(&name).await?, outcome))
 }
 
@@ -195,24 +217,34 @@ pub async fn what_kubectl_rollout_undo_loses_is_kept(scene: Scene) -> Result<()>
     let reference = scene.deployment_named("reference").await?.0["spec"]["template"].clone();
 
     // A push between reading and sending.
-    let (theirs, _) = undone(&scene, Hand::Kubectl, true).await?;
+    let (theirs, _) = undone(&scene, Hand::Kubectl, Meanwhile::PushesFix).await?;
     ensure!(theirs.image() == "localhost/shop:v1", "kubectl did not overwrite the fix: {}", theirs.image());
-    let (ours, outcome) = undone(&scene, Hand::Ours, true).await?;
+    let (ours, outcome) = undone(&scene, Hand::Ours, Meanwhile::PushesFix).await?;
     ensure!(outcome == Some(UndoOutcome::Superseded), "{outcome:?}");
     ensure!(ours.image() == "localhost/shop:v3", "the fix is lost: {}", ours.image());
     ensure!(note(&ours) == "eve" && ours.last_rollback().is_empty(), "{}", ours.0["metadata"]["annotations"]);
 
     // What others wrote on the Deployment since the good release.
-    let (theirs, _) = undone(&scene, Hand::Kubectl, false).await?;
+    let (theirs, _) = undone(&scene, Hand::Kubectl, Meanwhile::Nothing).await?;
     ensure!(theirs.image() == "localhost/shop:v1", "{}", theirs.image());
     ensure!(note(&theirs).is_null(), "kubectl kept the note: {}", theirs.0["metadata"]["annotations"]);
-    let (ours, outcome) = undone(&scene, Hand::Ours, false).await?;
+    let (ours, outcome) = undone(&scene, Hand::Ours, Meanwhile::Nothing).await?;
     let Some(UndoOutcome::Patched { .. }) = outcome else { bail!("{outcome:?}") };
     ensure!(note(&ours) == "eve", "the note is lost: {}", ours.0["metadata"]["annotations"]);
-    ensure!(ours.last_rollback() == "ours-false-1", "{}", ours.last_rollback());
+    ensure!(ours.last_rollback() == "ours-nothing-1", "{}", ours.last_rollback());
 
     // And the template came back as it was.
     let restored = &ours.0["spec"]["template"];
     ensure!(*restored == reference, "restored: {restored}\nas it was: {reference}");
+    Ok(())
+}
+
+/// Replicas belong to whoever scales.
+pub async fn an_autoscaler_that_writes_at_the_same_moment_does_not_matter(scene: Scene) -> Result<()> {
+    scene.cluster.kubectl(&["create", "namespace", &scene.namespace]).await?;
+    let (ours, outcome) = undone(&scene, Hand::Ours, Meanwhile::Scales).await?;
+    let Some(UndoOutcome::Patched { .. }) = outcome else { bail!("{outcome:?}") };
+    ensure!(ours.image() == "localhost/shop:v1", "{}", ours.image());
+    ensure!(ours.0["spec"]["replicas"] == 1, "replicas: {}", ours.0["spec"]["replicas"]);
     Ok(())
 }
