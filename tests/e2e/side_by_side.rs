@@ -182,7 +182,10 @@ impl Gateway {
 
     async fn pass(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>> {
         let for_good = !request.uri().query().is_some_and(|query| query.contains("dryRun"));
-        if request.method() == Method::PATCH && for_good && let Some(meanwhile) = self.take() {
+        if request.method() == Method::PATCH
+            && for_good
+            && let Some(meanwhile) = self.take()
+        {
             meanwhile.happens(&self.scene, &self.name).await?;
         }
         let (mut head, body) = request.into_parts();
