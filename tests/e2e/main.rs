@@ -93,7 +93,7 @@ fn together() -> Vec<runner::Case> {
         policies::only_approvers_answer_and_only_in_their_own_name,
         policies::the_operator_changes_template_and_annotations_of_workloads_and_nothing_else,
         policies::the_operator_deletes_only_pods_of_stateful_and_daemon_sets_and_each_by_its_uid,
-        policies::the_operator_writes_only_controller_revisions_that_a_guard_controls,
+        policies::the_operator_writes_only_controller_revisions_and_config_maps_of_guards,
         side_by_side::what_kubectl_rollout_undo_loses_is_kept,
         side_by_side::an_autoscaler_that_writes_at_the_same_moment_does_not_matter,
         api::the_api_server_refuses_each_bad_spec_with_its_sentence,

@@ -9,7 +9,6 @@ use testbed::cluster::wait_for;
 
 use crate::scene::Scene;
 
-const ROLES: &str = include_str!("../../manifests/examples/roles.yaml");
 const OPERATOR: &str = "--as=system:serviceaccount:deployment-guard:deployment-guard";
 /// May write guards, and no workloads.
 const TENANT: &str = "--as=tenant";
@@ -23,7 +22,6 @@ const IN_FORCE: Duration = Duration::from_secs(30);
 /// The people of these tests. The operator may do anything here as far as roles go, so that the policies alone hold it.
 async fn people(scene: &Scene) -> Result<()> {
     scene.cluster.kubectl(&["create", "namespace", &scene.namespace]).await?;
-    scene.cluster.apply(ROLES).await?;
     let user = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name});
     let group = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "on-call"});
     let operator = json!({"kind": "ServiceAccount", "namespace": "deployment-guard", "name": "deployment-guard"});
@@ -298,44 +296,61 @@ pub async fn the_operator_deletes_only_pods_of_stateful_and_daemon_sets_and_each
     Ok(())
 }
 
-/// The revisions of a workload are its own; a guard keeps copies.
-pub async fn the_operator_writes_only_controller_revisions_that_a_guard_controls(scene: Scene) -> Result<()> {
+/// An object as the operator would keep it for the guard `db`, if it could choose any owner.
+fn kept(scene: &Scene, kind: &str, owner: &Value) -> String {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": kind,
+        "metadata": {"name": "kept", "namespace": scene.namespace, "ownerReferences": [owner]},
+    });
+    if kind == "ControllerRevision" {
+        object["apiVersion"] = json!("apps/v1");
+        object["revision"] = json!(1);
+        object["data"] = json!({"spec": {"template": {}}});
+    }
+    object.to_string()
+}
+
+/// The history of a workload and the settings of others are theirs; a guard has objects of its own.
+pub async fn the_operator_writes_only_controller_revisions_and_config_maps_of_guards(scene: Scene) -> Result<()> {
     people(&scene).await?;
     pod_of(&scene, "StatefulSet").await?;
     let theirs = scene.get(&["controllerrevisions"]).await?;
-    let theirs = theirs["items"][0]["metadata"]["name"].as_str().context("no revision")?.to_owned();
-    let sentence = "DeploymentGuard writes and deletes only ControllerRevisions that a DeploymentGuard controls";
-    let delete = [OPERATOR, "delete", "controllerrevision", &theirs, "--dry-run=server"];
-    refused(&scene, &delete, "", sentence).await?;
-    let label = [OPERATOR, "label", "controllerrevision", &theirs, "--dry-run=server", "a=b"];
-    refused(&scene, &label, "", sentence).await?;
-
+    let revision = theirs["items"][0]["metadata"]["name"].as_str().context("no revision")?.to_owned();
+    scene.kubectl(&["create", "configmap", "settings", "--from-literal=a=b"]).await?;
     scene.kubectl_with(&["create", "-f", "-"], &guard("StatefulSet", "Observe")).await?;
     let uid = scene.guard("db").await?.0["metadata"]["uid"].clone();
     let owner = |kind: &str, api: &str, controller: bool| json!({"apiVersion": api, "kind": kind, "name": "db", "uid": uid, "controller": controller});
-    let revision = |owner: Value| {
-        json!({
-            "apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1, "data": {"spec": {"template": {}}},
-            "metadata": {"name": "kept", "namespace": scene.namespace, "ownerReferences": [owner]},
-        })
-        .to_string()
-    };
-    let create = [OPERATOR, "create", "--dry-run=server", "-f", "-"];
-    for other in [
-        owner("DeploymentGuard", "deploymentguard.dev/v1alpha1", false),
-        owner("DeploymentGuard", "example.com/v1", true),
-        owner("StatefulSet", "apps/v1", true),
-    ] {
-        refused(&scene, &create, &revision(other), sentence).await?;
+    let sentence = "DeploymentGuard writes and deletes only ControllerRevisions that a DeploymentGuard controls and \
+                    ConfigMaps that one owns";
+    for (kind, theirs) in [("ControllerRevision", revision.as_str()), ("ConfigMap", "settings")] {
+        refused(&scene, &[OPERATOR, "delete", kind, theirs, "--dry-run=server"], "", sentence).await?;
+        refused(&scene, &[OPERATOR, "label", kind, theirs, "--dry-run=server", "a=b"], "", sentence).await?;
+        // To take it would be to change it.
+        let own = owner("DeploymentGuard", "deploymentguard.dev/v1alpha1", true);
+        let take = json!({"metadata": {"ownerReferences": [own]}}).to_string();
+        let take = [OPERATOR, "patch", kind, theirs, "--type=merge", "--dry-run=server", "-p", &take];
+        refused(&scene, &take, "", sentence).await?;
+
+        let create = [OPERATOR, "create", "--dry-run=server", "-f", "-"];
+        for other in [owner("DeploymentGuard", "example.com/v1", true), owner("StatefulSet", "apps/v1", true)] {
+            refused(&scene, &create, &kept(&scene, kind, &other), sentence).await?;
+        }
+        // Only a controller keeps workloads from adopting it.
+        let controls = kind == "ControllerRevision";
+        if controls {
+            let loose = owner("DeploymentGuard", "deploymentguard.dev/v1alpha1", false);
+            refused(&scene, &create, &kept(&scene, kind, &loose), sentence).await?;
+        }
+        let own = kept(&scene, kind, &owner("DeploymentGuard", "deploymentguard.dev/v1alpha1", controls));
+        let_through(&scene, &[OPERATOR, "create", "-f", "-"], &own).await?;
+        let_through(&scene, &[OPERATOR, "label", kind, "kept", "a=b"], "").await?;
+        // Giving it away would get round the rule.
+        let give = r#"{"metadata":{"ownerReferences":null}}"#;
+        let give = [OPERATOR, "patch", kind, "kept", "--type=merge", "--dry-run=server", "-p", give];
+        refused(&scene, &give, "", sentence).await?;
+        let_through(&scene, &[OPERATOR, "delete", kind, "kept"], "").await?;
+        let left = scene.kubectl(&["get", kind, "-o", "name"]).await?;
+        ensure!(left.contains(theirs) && !left.contains("/kept"), "left: {left}");
     }
-    let own = revision(owner("DeploymentGuard", "deploymentguard.dev/v1alpha1", true));
-    let_through(&scene, &[OPERATOR, "create", "-f", "-"], &own).await?;
-    // Giving it away would get round the rule.
-    let give = r#"{"metadata":{"ownerReferences":null}}"#;
-    let give = [OPERATOR, "patch", "controllerrevision", "kept", "--type=merge", "--dry-run=server", "-p", give];
-    refused(&scene, &give, "", sentence).await?;
-    let_through(&scene, &[OPERATOR, "delete", "controllerrevision", "kept"], "").await?;
-    let left = scene.kubectl(&["get", "controllerrevisions", "-o", "name"]).await?;
-    ensure!(left.contains(&theirs) && !left.contains("/kept"), "left: {left}");
     Ok(())
 }

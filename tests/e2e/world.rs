@@ -15,6 +15,8 @@ pub const OPERATOR: &str = "deployment/deployment-guard";
 
 /// What an installation should have besides.
 const POLICIES: &str = include_str!("../../manifests/admission-policy.yaml");
+/// What people are bound to.
+const ROLES: &str = include_str!("../../manifests/examples/roles.yaml");
 
 /// Installs everything and waits until the operator is ready.
 pub async fn install(cluster: &Cluster) -> Result<()> {
@@ -24,7 +26,9 @@ pub async fn install(cluster: &Cluster) -> Result<()> {
     for definition in operator::CRDS {
         cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], definition).await?;
     }
-    cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], POLICIES).await.context("the admission policies")?;
+    for besides in [POLICIES, ROLES] {
+        cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], besides).await.context("policies and roles")?;
+    }
     operator::apply(cluster, &operator::manifests_recording(&operator::recordings()?)).await?;
     operator_ready(cluster).await?;
     cluster.apply(operator::CLASS).await.context("the default class")
