@@ -77,6 +77,14 @@ fn going_back_to_the_baseline_by_hand_is_not_judged() {
 }
 
 #[test]
+fn without_replicas_nothing_is_judged() {
+    let before = progress(current("b", Some("a"), Stage::Judging));
+    let world = Workload { replicas: 0, ..workload(Some("b"), &[("a", 1), ("b", 2)]) };
+    let Situation::Idle(reason, _) = situation(&before, &world, &[], at(9)) else { panic!() };
+    assert_eq!(reason, Reason::ScaledToZero);
+}
+
+#[test]
 fn another_object_of_the_same_name_starts_afresh() {
     let before = Progress { workload_uid: Some("older".into()), ..progress(current("x", None, Stage::Judging)) };
     let world = workload(Some("a"), &[("a", 1)]);

@@ -46,7 +46,8 @@ pub async fn what_a_person_approves_by_the_command_that_the_guard_shows_is_undon
     ensure!(asked.iter().any(|note| note.contains(&id) && note.contains("approval until")), "{asked:?}");
     // An answer to something else does nothing, and says so.
     let wrong = "deploymentguard.dev/approve=another-1 by eve";
-    scene.kubectl(&["annotate", "dg", "shop", wrong]).await?;
+    // The admission policies let everybody answer in their own name only.
+    scene.kubectl(&["annotate", "dg", "shop", wrong, "--as=eve", "--as-group=system:masters"]).await?;
     let ignored = |guard: &Guard| guard.0["status"]["pendingAction"]["ignored"].is_string();
     scene.until("the wrong answer to be named", ignored).await?;
     scene.deployment().await?.untouched(2)?;
@@ -67,7 +68,8 @@ pub async fn what_a_person_approves_by_the_command_that_the_guard_shows_is_undon
 /// A rejection ends it.
 pub async fn what_a_person_rejects_stays_as_it_is(scene: Scene) -> Result<()> {
     let (_, id) = asked(&scene, json!({"mode": "Approve"})).await?;
-    scene.kubectl(&["annotate", "dg", "shop", &format!("deploymentguard.dev/reject={id} by ada")]).await?;
+    let answer = format!("deploymentguard.dev/reject={id} by ada");
+    scene.kubectl(&["annotate", "dg", "shop", &answer, "--as=ada", "--as-group=system:masters"]).await?;
     let guard = scene.until("the rejection", |guard| guard.reason("Healthy") == "Rejected").await?;
     ensure!(guard.decided("action") == "None" && guard.state() == "Condemned", "{}", guard.line());
     scene.deployment().await?.untouched(2)

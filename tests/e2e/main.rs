@@ -13,9 +13,11 @@ mod holds;
 mod known_good;
 mod operator_faults;
 mod ownership;
+mod policies;
 mod releases;
 mod runner;
 mod scene;
+mod side_by_side;
 mod signals;
 mod targets;
 mod undo;
@@ -99,6 +101,14 @@ fn together() -> Vec<runner::Case> {
         targets::a_guard_waits_for_its_deployment_and_follows_it_when_it_is_made_anew,
         targets::a_guard_of_an_unknown_class_waits_until_the_class_exists,
         targets::of_two_guards_on_one_deployment_the_younger_stands_aside,
+        policies::a_guard_that_acts_needs_the_right_to_patch_its_target,
+        policies::who_may_not_patch_the_target_changes_of_an_acting_guard_only_what_undoes_nothing,
+        policies::only_approvers_answer_and_only_in_their_own_name,
+        policies::the_operator_changes_template_and_annotations_of_workloads_and_nothing_else,
+        policies::the_operator_deletes_only_pods_of_stateful_and_daemon_sets_and_each_by_its_uid,
+        policies::the_operator_writes_only_controller_revisions_and_config_maps_of_guards,
+        side_by_side::what_kubectl_rollout_undo_loses_is_kept,
+        side_by_side::an_autoscaler_that_writes_at_the_same_moment_does_not_matter,
         api::the_api_server_refuses_each_bad_spec_with_its_sentence,
         api::a_guard_of_three_lines_is_accepted_without_warnings_and_reads_well,
     ]

@@ -13,10 +13,22 @@ pub const NAMESPACE: &str = "deployment-guard";
 /// The operator's Deployment.
 pub const OPERATOR: &str = "deployment/deployment-guard";
 
+/// What an installation should have besides.
+const POLICIES: &str = include_str!("../../manifests/admission-policy.yaml");
+/// What people are bound to.
+const ROLES: &str = include_str!("../../manifests/examples/roles.yaml");
+
 /// Installs everything and waits until the operator is ready.
 pub async fn install(cluster: &Cluster) -> Result<()> {
     // A cluster that was kept up has it already.
     let _ = cluster.start(Component::ImageRegistry).await;
+    // First: every test then shows the operator and its users within these bounds.
+    for definition in operator::CRDS {
+        cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], definition).await?;
+    }
+    for besides in [POLICIES, ROLES] {
+        cluster.kubectl_with(&["apply", "--server-side", "-f", "-"], besides).await.context("policies and roles")?;
+    }
     operator::apply(cluster, &operator::manifests_recording(&operator::recordings()?)).await?;
     operator_ready(cluster).await?;
     cluster.apply(&operator::class()).await.context("the default class")

@@ -1,0 +1,116 @@
+//! What the documentation says is shown by a test is shown by one that exists and is run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const TABLE: &str = "## Situations";
+const WAITS: &str = "waits for the chart";
+
+/// Tests that are being written. Empty at a release; a name that exists by now must go.
+const AWAITED: &[&str] = &[
+    "e2e/gitops.rs::a_config_map_changed_in_place_is_named_and_not_undone",
+    "e2e/gitops.rs::a_template_without_the_port_that_a_service_names_is_not_put_back",
+    "e2e/gitops.rs::after_an_undo_the_next_helm_upgrade_succeeds",
+    "e2e/gitops.rs::what_argo_cd_applies_is_recommended_or_suspended_and_never_fought",
+    "e2e/gitops.rs::what_flux_applies_is_recommended_and_not_fought",
+    "e2e/gitops.rs::what_flux_applies_is_suspended_undone_and_resumed_with_the_next_revision_in_git",
+    "e2e/gitops.rs::what_was_suspended_is_resumed_after_a_crash_and_without_the_guard",
+    "e2e/guarantee.rs::a_leader_that_is_killed_or_cut_off_is_followed_in_seconds_and_nothing_is_done_twice",
+    "e2e/kinds.rs::a_bad_release_of_a_daemon_set_is_undone_and_verified",
+    "e2e/kinds.rs::a_stateful_set_that_waits_for_a_broken_pod_is_freed",
+    "e2e/kinds.rs::a_stateful_set_with_a_partition_is_undone_and_verified_for_its_new_pods",
+    "e2e/kinds.rs::a_workload_that_flagger_runs_is_refused",
+    "e2e/kinds.rs::with_on_delete_the_template_is_put_back_and_pods_are_named_or_deleted",
+    "e2e/known_good.rs::after_several_bad_releases_the_last_known_good_one_is_put_back",
+    "e2e/known_good.rs::an_undo_whose_pods_a_quota_keeps_out_times_out_and_says_so",
+    "e2e/known_good.rs::without_any_history_the_kept_template_is_put_back",
+    "reconcile/kept.rs::what_serves_is_kept_before_anything_is_pushed_and_goes_with_the_guard_alone",
+    "reconcile/kept.rs::without_any_history_each_of_several_bad_releases_is_undone_to_the_one_that_proved_good",
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Rows of the table "Situations": what, and by what it is shown.
+fn rows() -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join("docs/undo.md")).unwrap();
+    let section = text.split_once(TABLE).expect("no section of situations").1;
+    let lines = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells =
+        |line: &str| -> Vec<String> { line.trim_matches('|').split(" | ").map(|c| c.trim().to_owned()).collect() };
+    lines
+        .skip(2)
+        .map(|line| match &cells(line)[..] {
+            [situation, _, shown] => (situation.clone(), shown.clone()),
+            other => panic!("{} cells instead of 3: {line}", other.len()),
+        })
+        .collect()
+}
+
+/// The names of tests in a cell.
+fn names(cell: &str) -> Vec<&str> {
+    cell.split('`').filter(|part| part.contains("::")).collect()
+}
+
+/// Why a name is no test, if it is none.
+fn trouble(name: &str) -> Option<String> {
+    let (file, function) = name.split_once("::")?;
+    let path = if file.starts_with("src/") { root().join(file) } else { root().join("tests").join(file) };
+    let Ok(text) = fs::read_to_string(&path) else { return Some(format!("no file {file}")) };
+    if !is_test(&text, function, file.starts_with("e2e/")) {
+        return Some(format!("no test {function} in {file}"));
+    }
+    let module = Path::new(file).file_stem()?.to_str()?;
+    let registered = || fs::read_to_string(root().join("tests/e2e/main.rs")).unwrap();
+    let entry = format!(" {module}::{function},");
+    (file.starts_with("e2e/") && !registered().contains(&entry))
+        .then(|| format!("{name} is not run by tests/e2e/main.rs"))
+}
+
+fn is_test(text: &str, function: &str, of_cluster: bool) -> bool {
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let at = lines.iter().position(|line| {
+        let line = line.trim_start_matches("pub ").trim_start_matches("async ");
+        line.strip_prefix("fn ")
+            .is_some_and(|rest| rest.strip_prefix(function).is_some_and(|rest| rest.starts_with('(')))
+    });
+    // Those of the cluster are run by their own harness.
+    at.is_some_and(|at| {
+        of_cluster || lines[..at].iter().rev().take(3).any(|line| line.starts_with("#[") && line.contains("test"))
+    })
+}
+
+#[test]
+fn every_situation_of_an_undo_is_shown_by_a_test_that_is_run() {
+    let rows = rows();
+    assert!(rows.len() >= 24, "{} rows: the table was not read", rows.len());
+    let awaited: BTreeSet<_> = AWAITED.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for (situation, shown) in &rows {
+        let names = names(shown);
+        if names.is_empty() && shown != WAITS {
+            wrong.push(format!("{situation}: neither a test nor \"{WAITS}\""));
+        }
+        let troubles = names.iter().filter(|name| !awaited.contains(*name)).filter_map(|name| trouble(name));
+        wrong.extend(troubles.map(|trouble| format!("{situation}: {trouble}")));
+    }
+    let named: BTreeSet<_> = rows.iter().flat_map(|(_, shown)| names(shown)).collect();
+    wrong.extend(awaited.difference(&named).map(|name| format!("{name} is awaited, but no row names it")));
+    wrong.extend(
+        awaited.iter().filter(|name| trouble(name).is_none()).map(|name| format!("{name} is awaited, but exists")),
+    );
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_name_that_is_no_test_is_noticed() {
+    for name in ["e2e/undo.rs::no_such_test", "e2e/no_such_file.rs::x", "e2e/undo.rs::policy", "src/act/undo.rs::check"]
+    {
+        assert!(trouble(name).is_some(), "{name}");
+    }
+    assert_eq!(trouble("src/act/tests.rs::what_is_gone_stops_quietly"), None);
+}
