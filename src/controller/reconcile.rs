@@ -68,7 +68,7 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
         // act (client)
         Situation::FinishUndo(undo) => restore::finish(case, &class, &policy, &workload, &pods, undo).await?,
         Situation::Verify(undo) => restore::verify(case, &policy, &workload, &pods, undo),
-        Situation::Overtaken(undo, current) => restore::overtaken(case, &workload, &undo, &current),
+        Situation::Overtaken(undo, current) => restore::overtaken(case, &policy, &workload, undo, &current),
         Situation::BackAgain(current, bad) => restore::back_again(case, &workload, &current, &bad),
         // a person decides → act (client)
         Situation::AwaitApproval(current, pending) => {
