@@ -4,6 +4,7 @@
 //! write. Pure `evaluate` decides; the loop around it only reads, writes and sleeps. Must never import: other rooms than
 //! `domain` and `api`. Why it is our own: docs/adr/0002-leader-election.md.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -123,9 +124,10 @@ struct Held {
 }
 
 /// What the fence reads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Hold {
     Always,
+    While(Arc<AtomicBool>),
     Never,
     Since(Held),
 }
@@ -151,8 +153,9 @@ impl Leadership {
     /// Whether this process may write at this moment.
     #[must_use]
     pub fn holds(&self) -> bool {
-        match *self.hold.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.hold.lock().unwrap_or_else(PoisonError::into_inner) {
             Hold::Always => true,
+            Hold::While(flag) => flag.load(Ordering::SeqCst),
             Hold::Never => false,
             Hold::Since(held) => {
                 // A wall clock that was set back says nothing; one that ran ahead may mean that we slept.
@@ -165,8 +168,18 @@ impl Leadership {
     /// A leadership that always holds: for `--no-leader-election` and for tests.
     #[must_use]
     pub fn always() -> Self {
+        Self::of(Hold::Always)
+    }
+
+    /// A leadership that holds while `flag` is set: for tests in which it is lost at a chosen moment.
+    #[must_use]
+    pub fn held_while(flag: Arc<AtomicBool>) -> Self {
+        Self::of(Hold::While(flag))
+    }
+
+    fn of(hold: Hold) -> Self {
         let (sender, phase) = watch::channel(Phase::Leading);
-        Self { hold: Arc::new(Mutex::new(Hold::Always)), phase, _always: Some(Arc::new(sender)) }
+        Self { hold: Arc::new(Mutex::new(hold)), phase, _always: Some(Arc::new(sender)) }
     }
 
     /// Waits until this process leads; for ever when its campaign ended before it did.

@@ -69,7 +69,7 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
         // act (client)
         Situation::FinishUndo(undo) => restore::finish(case, &class, &policy, &workload, &pods, undo).await?,
         Situation::Verify(undo) => restore::verify(case, &policy, &workload, &pods, undo),
-        Situation::Overtaken(undo, current) => restore::overtaken(case, &workload, &undo, &current),
+        Situation::Overtaken(undo, current) => restore::overtaken(case, &policy, &workload, undo, &current),
         Situation::BackAgain(current, bad) => restore::back_again(case, &workload, &current, &bad),
         // observe metrics → assess (client)
         Situation::Recheck(current, recheck) => {

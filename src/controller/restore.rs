@@ -177,13 +177,11 @@ fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: Pe
     }
 }
 
-/// The patch was accepted, now or before a crash.
-fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: PendingUndo) {
+/// Writes down that the patch was accepted, now or before a crash: once, whatever became of the workload since.
+fn booked(case: &mut Case<'_>, policy: &Policy, mut undo: PendingUndo) -> PendingUndo {
     let now = case.ctx.now();
-    let first = undo.sent.is_none();
-    undo.sent = Some(undo.sent.unwrap_or(now));
-    progress::write_undo(&mut case.draft, Some(&undo));
-    if first {
+    if undo.sent.is_none() {
+        undo.sent = Some(now);
         let mut undone = case.progress.undone.clone();
         undone.push(now);
         progress::write_undone(&mut case.draft, &undone, now);
@@ -196,10 +194,18 @@ fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: Pen
         let message = format!("rolled {} back from revision {} to {}", policy.target, undo.from, undo.to);
         case.note(EventReason::RollbackStarted, message);
     }
+    progress::write_undo(&mut case.draft, Some(&undo));
     record(case, ActionTaken::RolledBack, None);
     if let Some(decision) = &mut case.draft.last_decision {
         decision.durations.decision_to_undo.get_or_insert_with(|| seconds(since(undo.intended, now)));
     }
+    undo
+}
+
+/// The patch was accepted, now or before a crash, and the restored revision is current.
+fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: PendingUndo) {
+    let now = case.ctx.now();
+    let undo = booked(case, policy, undo);
     let current = restored(case, Current::new(undo.to.clone(), now, Stage::Restoring));
     progress::write_current(&mut case.draft, &current, workload);
     case.draft.analysis = None;
@@ -356,7 +362,10 @@ fn detected(decision: &DecisionRecord) -> Option<Timestamp> {
 }
 
 /// Somebody pushed another template while the undo was pending: theirs is judged.
-pub fn overtaken(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, current: &Current) {
+pub fn overtaken(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: PendingUndo, current: &Current) {
+    // What a crash left out is made up for: an undo that is forgotten would be repeated on what came back.
+    let landed = workload.last_rollback.as_deref() == Some(&*undo.decision);
+    let undo = &if landed && undo.sent.is_none() { booked(case, policy, undo) } else { undo };
     progress::write_undo(&mut case.draft, None);
     if undo.sent.is_none() {
         let why = "another template was pushed in between and stands";

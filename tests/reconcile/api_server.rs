@@ -244,7 +244,8 @@ impl ApiServer {
         }
     }
 
-    async fn serve(&self, request: http::Request<Body>) -> Result<Response<AnswerBody>, std::io::Error> {
+    /// Answers one request.
+    pub async fn serve(&self, request: http::Request<Body>) -> Result<Response<AnswerBody>, std::io::Error> {
         let (parts, body) = request.into_parts();
         let bytes = body.collect_bytes().await.map_err(|error| std::io::Error::other(error.to_string()))?;
         let asked = read(&parts, &bytes);
