@@ -422,7 +422,8 @@ impl<'a> Case<'a> {
             return Some((true, Reason::RollbackReverted, said.message.clone()));
         }
         let last = self.draft.last_decision.as_ref()?;
-        let helped = !last.action_reason.as_deref().unwrap_or_default().starts_with(Reason::RollbackDidNotHelp.as_str());
+        let helped =
+            !last.action_reason.as_deref().unwrap_or_default().starts_with(Reason::RollbackDidNotHelp.as_str());
         let about = match current.stage {
             Stage::Condemned => Some(last.from_revision.as_str()),
             Stage::Unproven => last.to_revision.as_deref(),

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::status::{
-    BadRevisionStatus, CurrentStatus, DeploymentGuardStatus, KnownGood, PendingAction, RecheckStatus, UndoStatus, parse_time, time_ms,
+    BadRevisionStatus, CurrentStatus, DeploymentGuardStatus, KnownGood, PendingAction, RecheckStatus, UndoStatus,
+    parse_time, time_ms,
 };
 use crate::domain::assess::AssessState;
 use crate::domain::facts::StartRecord;
