@@ -232,8 +232,12 @@ fn not_done(case: &mut Case<'_>, undo: &PendingUndo, reason: Reason, event: Even
 /// What is known of the start of the revision that serves again.
 fn restored(case: &Case<'_>, current: Current) -> Current {
     let known = case.progress.current.as_ref();
-    let start =
-        known.and_then(|known| if known.revision == current.revision { known.start } else { known.baseline_start });
+    let start = known.and_then(|known| match &known.baseline {
+        _ if known.revision == current.revision => known.start,
+        Some(baseline) if *baseline == current.revision => known.baseline_start,
+        // An older one, of whose start nothing is remembered.
+        _ => None,
+    });
     Current { start, ..current }
 }
 
