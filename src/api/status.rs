@@ -53,6 +53,9 @@ pub struct DeploymentGuardStatus {
     /// What serves, or served before the rollout, where it is none of these: its template is kept all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub served: Option<KeptTemplate>,
+    /// What the pods read besides their template, as it was when a revision was last known to be well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<KnownConfiguration>,
     /// How far the analysis got; read by the operator after a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub analysis: Option<AnalysisStatus>,
@@ -189,6 +192,11 @@ pub struct DecisionRecord {
     /// How far the revision to go back to is trusted: Certified, PodsOnly or NeverJudged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_trust: Option<String>,
+    /// Which ConfigMaps and Secrets were changed beside the rollout since a revision was last known to be well, and what
+    /// could not be looked at; of a ROLLBACK, completed after an act, which never waits for it.
+    #[schemars(length(max = 8))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub configuration: Vec<String>,
     /// What a person would type or change, where nothing was done.
     #[schemars(length(max = 4))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -431,6 +439,30 @@ pub struct KeptTemplate {
     /// Stands for everything in it that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub substance_hash: Option<String>,
+}
+
+/// What pods read besides their template, as it was.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KnownConfiguration {
+    /// The revision that was well.
+    pub revision: String,
+    /// ConfigMaps and Secrets, as far as their metadata could be read.
+    #[schemars(length(max = 16))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<ConfigurationStatus>,
+}
+
+/// A ConfigMap or Secret, as it was.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigurationStatus {
+    /// ConfigMap or Secret.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its resource version.
+    pub resource_version: String,
 }
 
 /// How far the analysis got.

@@ -11,6 +11,7 @@ use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
+use super::configuration::{Judged, Told};
 use super::context::Context;
 use super::error::Error;
 use super::facts::Answers;
@@ -29,6 +30,7 @@ use crate::domain::outcome::Reason;
 use crate::domain::plan::{self, Changes, Current, Due, Progress, Stage};
 use crate::domain::policy::{Policy, Target};
 use crate::domain::rollout::{PodFact, RevisionHash, Tool, Workload};
+use crate::domain::scaling::Scaling;
 use crate::observe::pods::WorkloadKey;
 use crate::observe::workload;
 use crate::record::events::EventReason;
@@ -83,6 +85,10 @@ pub struct Case<'a> {
     pub recorded: Option<String>,
     /// The pods that proved a release bad, as they were seen.
     pub proof: Option<serde_json::Value>,
+    /// The revision that this look judged bad.
+    pub judged: Option<Judged>,
+    /// What was changed beside it, if that was looked at before anything was done.
+    pub told: Option<Told>,
     /// What there is to say to people.
     notes: Vec<(EventReason, String)>,
     remembered: Remembered,
@@ -131,6 +137,8 @@ impl<'a> Case<'a> {
             draft: remembered.status.clone(),
             recorded: None,
             proof: None,
+            judged: None,
+            told: None,
             notes: Vec::new(),
             before: remembered.clone(),
             remembered: Remembered { seen: Some(seen), ..remembered },
@@ -203,6 +211,12 @@ impl<'a> Case<'a> {
     /// Takes back every wake-up: nothing is going on any more.
     pub fn rest(&mut self) {
         self.wake = None;
+    }
+
+    /// How many pods are wanted, and whether that changed during the rollout.
+    pub fn scaling(&mut self, replicas: u32) -> Scaling {
+        let seen = Scaling::seen(self.remembered.scaling, replicas, self.now);
+        *self.remembered.scaling.insert(seen)
     }
 
     /// Where the last evaluation of this rollout stopped; `None` after a restart, when status knows.
@@ -329,6 +343,7 @@ impl<'a> Case<'a> {
         self.remembered.gone.clear();
         self.remembered.present.clear();
         self.remembered.metrics_due = None;
+        self.remembered.scaling = None;
     }
 
     /// Keeps what was seen before the rollout of a revision.
@@ -414,6 +429,7 @@ impl<'a> Case<'a> {
             self.draft.analysis = None;
             self.draft.known_good.clear();
             self.draft.served = None;
+            self.draft.configuration = None;
             self.progress.good.clear();
             self.progress.served = None;
         }
@@ -488,6 +504,12 @@ impl<'a> Case<'a> {
         let fetched = workload::fetch(&self.ctx.client, &self.target).await?;
         self.remembered.workload = fetched.clone().map(|workload| (seen.version, workload));
         Ok(fetched)
+    }
+
+    /// The workload as last read, if nothing says that it has to be read again.
+    #[must_use]
+    pub fn known_workload(&self) -> Option<&Workload> {
+        self.remembered.workload.as_ref().map(|(_, workload)| workload)
     }
 
     /// The workload has to be read again: we changed it.

@@ -91,6 +91,7 @@ pub fn record(
         to_revision: choice.map(|choice| &choice.revision).or(current.baseline.as_ref()).map(ToString::to_string),
         to_trust: choice.map(|choice| choice.trust.as_str().to_owned()),
         action: action.to_string(),
+        configuration: Vec::new(),
         commands,
         answered_by: None,
         action_reason: clamp.map(|clamp| format!("{}: {}", clamp.reason, clamp.message)),

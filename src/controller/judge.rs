@@ -172,6 +172,8 @@ pub(super) async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measu
     let blind = readings.blinding_error().map(str::to_owned);
     say_metrics(case, current.first_ready.is_some(), readings.error(), blind.is_some());
     let assessment = chain::tempered(assessment, report.hold.as_ref());
+    let scaling = case.scaling(workload.replicas).hold(case.now);
+    let assessment = chain::doubted(assessment, scaling.as_ref());
     show(case, &assessment);
     Measured { assessment, blind, interval }
 }
@@ -227,9 +229,11 @@ pub(super) fn alert(case: &mut Case<'_>, reason: Reason, message: &str) {
     let event = match reason {
         Reason::SharedIncident => EventReason::SharedIncident,
         Reason::TrafficLost => EventReason::TrafficLost,
-        Reason::NodeProblem | Reason::Unschedulable | Reason::ReplicaFailure | Reason::RegistryUnavailable => {
-            EventReason::RolloutHeld
-        }
+        Reason::NodeProblem
+        | Reason::Unschedulable
+        | Reason::ReplicaFailure
+        | Reason::RegistryUnavailable
+        | Reason::Scaling => EventReason::RolloutHeld,
         _ => return,
     };
     let before = crate::api::condition::find(&case.draft.conditions, Type::Healthy);

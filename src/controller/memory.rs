@@ -20,6 +20,7 @@ use crate::domain::judge::History;
 use crate::domain::plan::{Changes, Stage};
 use crate::domain::policy::Policy;
 use crate::domain::rollout::{RevisionHash, Workload};
+use crate::domain::scaling::Scaling;
 use crate::observe::pods::WorkloadKey;
 use crate::record::templates::Found;
 use crate::telemetry::metrics::Metrics;
@@ -68,6 +69,8 @@ pub struct Remembered {
     pub resumed: Option<Timestamp>,
     /// When metrics are read next.
     pub metrics_due: Option<Timestamp>,
+    /// How many pods were wanted during the rollout.
+    pub scaling: Option<Scaling>,
     /// What the last decision was made from.
     pub basis: Option<Basis>,
     /// The templates that are kept.

@@ -6,6 +6,7 @@
 pub mod approval;
 pub mod case;
 pub mod class;
+pub mod configuration;
 pub mod context;
 pub mod controls;
 pub mod decision;

@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use super::case::{Case, Opened};
 use super::context::Context;
 use super::error::Error;
-use super::{approval, decision, findings, judge, recheck, restore, templates};
+use super::{approval, configuration, decision, findings, judge, recheck, restore, templates};
 use crate::api::DeploymentGuard;
 use crate::domain::plan::{self, Situation};
 
@@ -32,7 +32,9 @@ pub async fn reconcile(guard: Arc<DeploymentGuard>, ctx: Arc<Context>) -> Result
     let action = match result {
         Ok(()) => {
             findings::complete(&mut case);
+            configuration::explain(&mut case).await;
             decision::keep_sample(&mut case).await;
+            configuration::remember(&mut case).await;
             templates::keep(&mut case).await;
             findings::rest(&case);
             Box::pin(case.close()).await

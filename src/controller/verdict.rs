@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use super::case::Case;
+use super::configuration::{self, Judged};
 use super::error::Error;
 use super::{approval, decision, findings, progress, restore};
 use crate::api::GuardClass;
@@ -53,6 +54,7 @@ pub async fn conclude(
 ) -> Result<(), Error> {
     let Grounds { class, judged, decided, report } = *grounds;
     let id = decision::id(&current, case.now);
+    beside(case, &current, workload, decided).await;
     let (choice, course) = course(case, policy, &current, workload, pods, (grounds, &id));
     // In Observe nobody is told what to do.
     let advises = matches!(course, Course::Nothing(Some(_))) && policy.mode > Mode::Observe;
@@ -91,6 +93,37 @@ pub async fn conclude(
     };
     say_bad(case, &current, decided, "rolling back");
     restore::carry_out(case, class, policy, workload, undo).await
+}
+
+/// Notes what the judged pods read besides their template. It is looked at after whatever is done, unless the template
+/// runs the same as the one before: then nothing is undone, and this may be why it is bad all the same.
+async fn beside(case: &mut Case<'_>, current: &Current, workload: &Workload, decided: &Decision) {
+    if decided.verdict != Verdict::Rollback {
+        return;
+    }
+    let judged = Judged { reads: configuration::read_by(workload, &current.revision), started: current.started };
+    let substance = |revision: &RevisionHash| workload.substance(revision);
+    let before = current.baseline.as_ref().and_then(substance);
+    if before.is_some() && before == substance(&current.revision) {
+        case.told = Some(configuration::told(case, judged).await);
+    } else {
+        case.judged = Some(judged);
+    }
+}
+
+/// Only the configuration differs: that is the reason, and its name.
+fn named(case: &Case<'_>, clamp: Clamp) -> Clamp {
+    let changes = case.told.as_ref().map(|told| told.changes.join("; ")).filter(|changes| !changes.is_empty());
+    match changes {
+        Some(changes) if clamp.reason == Reason::SameRevisionRestarted => Clamp {
+            reason: Reason::ConfigurationChanged,
+            message: format!(
+                "{changes}, and nothing else differs that runs, so an undo cannot help: revert that change"
+            ),
+            ..clamp
+        },
+        _ => clamp,
+    }
 }
 
 fn commands(case: &Case<'_>, workload: &Workload, choice: Option<&Choice>) -> Vec<String> {
@@ -153,7 +186,7 @@ fn course(
     let only = grounds.judged.only_recommend.clone();
     let only = only.map(|(reason, message)| Clamp { rule: "recommend-only", reason, message });
     let course = if let Some(clamp) = guardrail::first_objection(&proposal).or(only) {
-        Course::Nothing(Some(clamp))
+        Course::Nothing(Some(named(case, clamp)))
     } else if let Some(clamp) = guardrail::asks_a_person(&proposal) {
         Course::Ask(clamp)
     } else {

@@ -141,6 +141,16 @@ pub fn tempered(mut assessment: Assessment, hold: Option<&Hold>) -> Assessment {
     assessment
 }
 
+/// Evidence of harm may come from what people or an autoscaler did a moment ago: it is held back, and counts again
+/// afterwards. What passes, passes for its own reasons; hard facts do not come this way.
+#[must_use]
+pub fn doubted(mut assessment: Assessment, doubt: Option<&Hold>) -> Assessment {
+    if let Some(hold) = doubt.filter(|_| assessment.standing == Standing::Harmful) {
+        assessment.standing = Standing::Held { reason: hold.reason, message: hold.message.clone() };
+    }
+    assessment
+}
+
 /// Something else is wrong: alert and wait; it never passes.
 fn held(by: Decider, ended: bool, reason: Reason, message: &str, moment: &Moment) -> Step {
     if ended && moment.stage != Stage::Held {

@@ -189,3 +189,14 @@ fn a_signal_that_must_have_data_fails_without_it_and_undoes_nothing() {
     let silent = Assessment { no_data_fails: true, ..evidence(unproven()) };
     assert_eq!(verdict(&decide(&silent, None, None, &moment(60))), Some((Verdict::Continue, Health::Bad)));
 }
+
+#[test]
+fn evidence_of_harm_is_held_back_while_something_else_may_be_the_cause_and_nothing_passes_by_that() {
+    let doubt = Hold { reason: Reason::Scaling, message: "scaled a moment ago".into() };
+    let held = doubted(evidence(Standing::Harmful), Some(&doubt));
+    assert_eq!(held.standing, Standing::Held { reason: Reason::Scaling, message: "scaled a moment ago".into() });
+    assert_eq!(doubted(evidence(Standing::Harmful), None).standing, Standing::Harmful, "and counts again afterwards");
+    for standing in [Standing::Fine, Standing::Grey, unproven()] {
+        assert_eq!(doubted(evidence(standing.clone()), Some(&doubt)).standing, standing);
+    }
+}

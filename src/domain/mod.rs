@@ -8,6 +8,7 @@
 pub mod approval;
 pub mod assess;
 pub mod chain;
+pub mod configuration;
 pub mod evidence;
 pub mod facts;
 pub mod failure;
@@ -29,6 +30,7 @@ pub mod redact;
 pub mod retry;
 pub mod rollout;
 pub mod sample;
+pub mod scaling;
 pub mod signal;
 pub mod undo;
 

@@ -3,6 +3,7 @@
 //! Role: watches, API reads and metric queries. Inputs: a client or an HTTP endpoint. Outputs: facts and readings. Must
 //! never import: `act`, `record`, `controller`, `console`.
 
+pub mod configuration;
 pub mod events;
 pub mod logs;
 pub mod nodes;

@@ -34,6 +34,8 @@ pub enum EventReason {
     TrafficLost,
     /// Something else explains what new pods do, or keeps them from running.
     RolloutHeld,
+    /// A configuration was changed beside a rollout that was judged bad.
+    ConfigurationChanged,
     /// Something new was found in logs.
     LogErrorsDetected,
     /// A probe fails on the new revision.
@@ -77,6 +79,7 @@ impl EventReason {
             Self::SharedIncident => "SharedIncident",
             Self::TrafficLost => "TrafficLost",
             Self::RolloutHeld => "RolloutHeld",
+            Self::ConfigurationChanged => "ConfigurationChanged",
             Self::LogErrorsDetected => "LogErrorsDetected",
             Self::ProbeFailed => "ProbeFailed",
             Self::RollbackStarted => "RollbackStarted",
@@ -107,6 +110,7 @@ impl EventReason {
             | Self::SharedIncident
             | Self::TrafficLost
             | Self::RolloutHeld
+            | Self::ConfigurationChanged
             | Self::LogErrorsDetected
             | Self::ProbeFailed
             | Self::RollbackFailed
@@ -131,6 +135,7 @@ impl EventReason {
             | Self::SharedIncident
             | Self::TrafficLost
             | Self::RolloutHeld
+            | Self::ConfigurationChanged
             | Self::LogErrorsDetected
             | Self::ProbeFailed => "Judge",
             Self::RollbackStarted

@@ -69,6 +69,11 @@ impl Asked {
         self.is_write() && self.resource == "deployments" && self.body.to_string().contains("/spec/template\"")
     }
 
+    /// Asks for no more than metadata.
+    pub fn is_of_metadata(&self) -> bool {
+        self.metadata_only
+    }
+
     fn plain(&self) -> &str {
         self.resource.split('/').next().unwrap_or_default()
     }

@@ -7,6 +7,7 @@
 
 mod api_server;
 mod approval;
+mod causes;
 mod deployments;
 mod evidence;
 mod facts;
