@@ -25,7 +25,6 @@ const AWAITED: &[&str] = &[
     "e2e/kinds.rs::a_bad_release_of_a_daemon_set_is_undone_and_verified",
     "e2e/kinds.rs::a_stateful_set_that_waits_for_a_broken_pod_is_freed",
     "e2e/kinds.rs::a_stateful_set_with_a_partition_is_undone_and_verified_for_its_new_pods",
-    "e2e/kinds.rs::a_workload_that_flagger_runs_is_refused",
     "e2e/kinds.rs::with_on_delete_the_template_is_put_back_and_pods_are_named_or_deleted",
     "e2e/known_good.rs::an_undo_whose_pods_a_quota_keeps_out_times_out_and_says_so",
     "e2e/known_good.rs::over_a_bad_release_that_nobody_undid_the_good_one_before_it_is_gone_back_to",

@@ -422,6 +422,15 @@ impl<'a> Case<'a> {
             self.not_ready(Reason::TargetNotFound, "the workload is being deleted");
             return Ok(None);
         }
+        if let Some(canary) = &workload.canary {
+            let message = format!(
+                "Flagger's {canary} releases {} and judges it itself; delete this guard, or guard a workload that Flagger \
+                 does not own",
+                self.target.target
+            );
+            self.not_ready(Reason::TargetOwnedByController, &message);
+            return Ok(None);
+        }
         if self.draft.target.as_ref().is_some_and(|target| target.uid != *workload.uid) {
             // Another object under the same name: what is known of the last one does not speak of it.
             self.draft.current = None;

@@ -91,6 +91,7 @@ pub(crate) fn workload(current: Option<&str>, known: &[(&str, u64)]) -> Workload
         replica_failure: None,
         deadline_passed: false,
         controlled_by: None,
+        canary: None,
         applier: None,
         template_manager: None,
         skip: None,

@@ -241,6 +241,8 @@ pub struct Workload {
     pub deadline_passed: bool,
     /// A controller that owns the workload, as `Kind/name`.
     pub controlled_by: Option<String>,
+    /// A Flagger Canary whose primary it is, by name: it judges releases itself.
+    pub canary: Option<String>,
     /// What applies it.
     pub applier: Option<Applier>,
     /// Who changed the template last, by managed fields.

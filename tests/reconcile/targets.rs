@@ -91,3 +91,21 @@ async fn a_selector_that_does_not_parse_is_told_and_other_guards_go_on() {
     rig.api.change(&guard_place("broken"), |guard| guard["spec"]["signals"] = json!([]));
     rig.adopted("broken").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_that_flagger_releases_is_refused_with_the_canarys_name() {
+    let rig = Rig::new().await;
+    rig.api.change(&place("shop"), |deployment| {
+        deployment["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "flagger.app/v1beta1", "kind": "Canary", "name": "shop", "uid": "c", "controller": true,
+        }]);
+    });
+    rig.guard("guard", json!({}));
+    let _operator = rig.operator();
+    let status = rig.status("guard", "the owner is named", |s| because(s, "Stalled", "TargetOwnedByController")).await;
+    assert!(is(&status, "Stalled", "True") && is(&status, "Ready", "False"), "{status:#}");
+    assert!(find(&status, "Stalled")["message"].to_string().contains("Canary/shop"), "{status:#}");
+    rig.push(super::rig::BAD_IMAGE);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(rig.workload_writes().is_empty());
+}

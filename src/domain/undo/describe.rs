@@ -84,6 +84,7 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
             .filter(|_| observed_generation >= generation)
             .is_some_and(|found| found.get("reason").and_then(Value::as_str) == Some("ProgressDeadlineExceeded")),
         controlled_by: controller_of(workload).map(owner_name),
+        canary: controller_of(workload).filter(|owner| is_canary(owner)).map(owner_name),
         applier: applier(workload),
         template_manager: template_manager(workload),
         skip: annotation(workload, SKIP),
@@ -279,6 +280,12 @@ fn images(template: &Value) -> Vec<String> {
         .flatten()
         .filter_map(|container| container.get("image")?.as_str().map(str::to_owned))
         .collect()
+}
+
+/// Flagger makes a primary of each workload that it releases, and owns it.
+fn is_canary(owner: &Value) -> bool {
+    let text = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default();
+    text("kind") == "Canary" && text("apiVersion").starts_with("flagger.app/")
 }
 
 fn owner_name(owner: &Value) -> String {
