@@ -62,6 +62,10 @@ pub enum EventReason {
     RollbackReverted,
     /// What was undone was not the cause.
     RollbackDidNotHelp,
+    /// A pod of the undone revision was deleted, because its controller does not replace it.
+    StuckPodDeleted,
+    /// A pod of the undone revision has to be deleted by a person.
+    StuckPodFound,
 }
 
 impl EventReason {
@@ -91,6 +95,8 @@ impl EventReason {
             Self::ApprovalAnswered => "ApprovalAnswered",
             Self::RollbackReverted => "RollbackReverted",
             Self::RollbackDidNotHelp => "RollbackDidNotHelp",
+            Self::StuckPodDeleted => "StuckPodDeleted",
+            Self::StuckPodFound => "StuckPodFound",
         }
     }
 
@@ -101,6 +107,7 @@ impl EventReason {
             | Self::AnalysisPassed
             | Self::RollbackStarted
             | Self::RollbackSucceeded
+            | Self::StuckPodDeleted
             | Self::ApprovalAnswered => EventType::Normal,
             Self::AnalysisFailed
             | Self::MetricsUnavailable
@@ -117,7 +124,8 @@ impl EventReason {
             | Self::GitOpsConflict
             | Self::ApprovalRequired
             | Self::RollbackReverted
-            | Self::RollbackDidNotHelp => EventType::Warning,
+            | Self::RollbackDidNotHelp
+            | Self::StuckPodFound => EventType::Warning,
         }
     }
 
@@ -144,7 +152,9 @@ impl EventReason {
             | Self::ApprovalRequired
             | Self::ApprovalAnswered
             | Self::RollbackReverted
-            | Self::RollbackDidNotHelp => "Undo",
+            | Self::RollbackDidNotHelp
+            | Self::StuckPodDeleted
+            | Self::StuckPodFound => "Undo",
         }
     }
 }
