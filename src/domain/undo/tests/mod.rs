@@ -1,7 +1,9 @@
 mod answers;
 mod hand_back;
+mod kinds;
 mod patch;
 mod reading;
+mod stuck;
 mod verifying;
 
 use serde_json::{Value, json};
