@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 
 use super::patches::{self, Refused};
 
+/// What is guarded.
+const WORKLOADS: [&str; 3] = ["deployments", "statefulsets", "daemonsets"];
+
 /// Where an object is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -66,7 +69,7 @@ impl Asked {
 
     /// A patch of a workload's template, not merely of who owns it.
     pub fn is_undo(&self) -> bool {
-        self.is_write() && self.resource == "deployments" && self.body.to_string().contains("/spec/template\"")
+        self.is_write() && WORKLOADS.contains(&self.resource.as_str()) && self.body.to_string().contains("/spec/template\"")
     }
 
     fn plain(&self) -> &str {
@@ -123,7 +126,7 @@ struct State {
 #[derive(Clone, Default)]
 pub struct ApiServer {
     state: Arc<Mutex<State>>,
-    /// Told about every workload that was written.
+    /// Told about every workload and pod that was written.
     workloads: Arc<Mutex<Option<mpsc::UnboundedSender<Key>>>>,
 }
 
@@ -233,15 +236,12 @@ impl ApiServer {
 
     /// Deletes an object as somebody else would.
     pub fn delete(&self, key: &Key) {
-        let mut state = self.locked();
-        let Some(mut object) = state.objects.remove(key) else { return };
-        state.version += 1;
-        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-        state.announce(key, "DELETED", object);
+        self.locked().remove(key);
+        self.tell(key);
     }
 
     fn tell(&self, key: &Key) {
-        if key.resource == "deployments"
+        if (key.resource == "pods" || WORKLOADS.contains(&key.resource.as_str()))
             && let Some(to) = &*self.workloads.lock().unwrap_or_else(PoisonError::into_inner)
         {
             let _ = to.send(key.clone());
@@ -297,6 +297,7 @@ impl State {
             "create" => self.create(asked),
             "patch" => self.patch(asked),
             "update" => self.update(asked),
+            "delete" => self.delete(asked),
             other => Answer::Object(405, status(405, "MethodNotAllowed", other, &json!({}))),
         }
     }
@@ -405,6 +406,23 @@ impl State {
             return Answer::Object(409, status(409, "Conflict", "the object has been modified", &json!({})));
         }
         Answer::Object(200, self.store(&asked.key(), asked.body.clone()))
+    }
+
+    fn delete(&mut self, asked: &Asked) -> Answer {
+        let Some(before) = self.objects.get(&asked.key()).cloned() else { return absent(asked) };
+        let uid = &asked.body["preconditions"]["uid"];
+        if !uid.is_null() && *uid != before["metadata"]["uid"] {
+            return Answer::Object(409, status(409, "Conflict", "the uid in the precondition is another", &json!({})));
+        }
+        self.remove(&asked.key());
+        Answer::Object(200, before)
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(mut object) = self.objects.remove(key) else { return };
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.announce(key, "DELETED", object);
     }
 
     fn patch(&mut self, asked: &Asked) -> Answer {
