@@ -119,25 +119,25 @@ async fn proven(
 }
 
 /// A rollout as one look sees it.
-struct Rollout<'a> {
-    class: &'a GuardClass,
-    policy: &'a Policy,
-    current: &'a Current,
-    workload: &'a Workload,
-    pods: &'a [PodFact],
-    report: &'a Report,
+pub(super) struct Rollout<'a> {
+    pub class: &'a GuardClass,
+    pub policy: &'a Policy,
+    pub current: &'a Current,
+    pub workload: &'a Workload,
+    pub pods: &'a [PodFact],
+    pub report: &'a Report,
 }
 
 /// What was measured, and what it says.
-struct Measured {
-    assessment: Assessment,
+pub(super) struct Measured {
+    pub assessment: Assessment,
     /// Why nothing could be seen, if so.
     blind: Option<String>,
     interval: Duration,
 }
 
 /// Evaluates what was measured: observe metrics → assess.
-async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measured {
+pub(super) async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measured {
     let Rollout { class, policy, current, workload, pods, report } = *rollout;
     let side = |pod: &PodFact| PodLife::of(pod, plan::side(current, pod), policy.analysis.warmup);
     let lives = case.lives(pods.iter().map(side).collect());
@@ -147,7 +147,8 @@ async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measured {
     }
     let evidence = policy.analysis.scorer == Scorer::Evidence;
     let told_apart = workload.kind != Kind::StatefulSet;
-    let past = if evidence && told_apart { past(case, class, policy, current, workload, &lives, &state).await } else { None };
+    let past =
+        if evidence && told_apart { past(case, class, policy, current, workload, &lives, &state).await } else { None };
     let lives = if evidence { with_forgotten(case, class, policy, current, workload, lives).await } else { lives };
     let scrape = case.scrape(past.as_ref().and_then(|past| past.scrape));
     // A step cannot be shorter than the time between two samples.

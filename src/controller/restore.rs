@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use super::case::Case;
 use super::error::Error;
-use super::{class, progress, stuck};
+use super::{class, progress, recheck, stuck};
 use crate::act::{GiveBack, UndoOutcome};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
-use crate::api::status::{parse_time, time};
+use crate::api::status::{DecisionRecord, parse_time, time};
 use crate::domain::guardrail::{self, Proposal};
 use crate::domain::known_good::{Choice, Trust};
 use crate::domain::outcome::{ActionTaken, Reason};
@@ -230,8 +230,12 @@ fn not_done(case: &mut Case<'_>, undo: &PendingUndo, reason: Reason, event: Even
 /// What is known of the start of the revision that serves again.
 fn restored(case: &Case<'_>, current: Current) -> Current {
     let known = case.progress.current.as_ref();
-    let start =
-        known.and_then(|known| if known.revision == current.revision { known.start } else { known.baseline_start });
+    let start = known.and_then(|known| match &known.baseline {
+        _ if known.revision == current.revision => known.start,
+        Some(baseline) if *baseline == current.revision => known.baseline_start,
+        // An older one, of whose start nothing is remembered.
+        _ => None,
+    });
     Current { start, ..current }
 }
 
@@ -273,13 +277,7 @@ const fn result_of(reason: Reason) -> &'static str {
 }
 
 /// Counts the restored pods, and frees what keeps them from coming up.
-pub async fn verify(
-    case: &mut Case<'_>,
-    policy: &Policy,
-    workload: &Workload,
-    pods: &[PodFact],
-    undo: PendingUndo,
-) {
+pub async fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &[PodFact], undo: PendingUndo) {
     if undo.sent.is_none() {
         if workload.last_rollback.as_deref() == Some(&*undo.decision) {
             // The answer was lost, or another leader sent it.
@@ -302,7 +300,10 @@ pub async fn verify(
             stuck::look(case, policy, workload, pods, &state).await;
             case.wake_at(until.max(case.now.checked_add(std::time::Duration::from_millis(500)).unwrap_or(until)));
         }
-        VerifyOutcome::Succeeded => verified(case, workload, &undo, Ok(alone)),
+        VerifyOutcome::Succeeded => {
+            verified(case, workload, &undo, Ok(alone));
+            recheck::begin(case, policy, &undo);
+        }
         VerifyOutcome::TimedOut { why } => {
             let reason = stuck::at_the_end(case, workload, pods, &state).unwrap_or(Reason::RollbackTimedOut);
             verified(case, workload, &undo, Err((reason, format!("{why}{alone}"))));
@@ -339,6 +340,8 @@ fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result
     let succeeded = reason == Reason::RollbackSucceeded;
     if let Some(decision) = &mut case.draft.last_decision {
         decision.durations.undo_to_restored = succeeded.then(|| seconds(took));
+        let known = succeeded.then(|| detected(decision)).flatten();
+        decision.durations.detection_to_restored = known.map(|at| seconds(since(at, case.now)));
         decision.action_reason = Some(reason.to_string());
     }
     case.observe_condition(Type::RolledBack, true, reason, &message);
@@ -348,6 +351,12 @@ fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result
     case.observe_condition(Type::Stalled, !succeeded, reason, &message);
     case.ctx.metrics.rolled_back(result_of(reason));
     case.note(event, message);
+}
+
+/// When the bad revision was first seen.
+fn detected(decision: &DecisionRecord) -> Option<Timestamp> {
+    let took: kube::core::Duration = decision.durations.detection_to_decision.as_deref()?.parse().ok()?;
+    parse_time(&decision.time)?.checked_sub(std::time::Duration::from(took)).ok()
 }
 
 /// Somebody pushed another template while the undo was pending: theirs is judged.

@@ -69,7 +69,9 @@ impl Asked {
 
     /// A patch of a workload's template, not merely of who owns it.
     pub fn is_undo(&self) -> bool {
-        self.is_write() && WORKLOADS.contains(&self.resource.as_str()) && self.body.to_string().contains("/spec/template\"")
+        self.is_write()
+            && WORKLOADS.contains(&self.resource.as_str())
+            && self.body.to_string().contains("/spec/template\"")
     }
 
     fn plain(&self) -> &str {

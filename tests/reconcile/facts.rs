@@ -127,7 +127,11 @@ async fn a_crash_loop_of_a_stateful_set_or_a_daemon_set_is_undone_by_the_same_fa
         sets::push(&rig.api, resource, kinds::BAD);
         let status = kinds::undone(&rig, resource).await;
         let decision = &status["lastDecision"];
-        assert_eq!((&decision["decider"], &decision["reason"]), (&json!("hard-fact"), &json!("CrashLoop")), "{decision:#}");
+        assert_eq!(
+            (&decision["decider"], &decision["reason"]),
+            (&json!("hard-fact"), &json!("CrashLoop")),
+            "{decision:#}"
+        );
         assert_eq!(decision["toTrust"], "NeverJudged", "{decision:#}");
         assert_eq!(rig.undos().len(), 1);
     }

@@ -65,13 +65,18 @@ async fn stateful_sets_and_daemon_sets_are_undone_once_and_verified() {
         let decision = &status["lastDecision"];
         assert_eq!((&decision["decision"], &decision["clampedBy"]), (&json!("ROLLBACK"), &Value::Null), "{decision:#}");
         let set = rig.api.get(&sets::place(resource)).unwrap_or_default();
-        assert_eq!(set["metadata"]["annotations"], json!({"deploymentguard.dev/last-rollback": decision["id"]}), "{kind}");
+        assert_eq!(
+            set["metadata"]["annotations"],
+            json!({"deploymentguard.dev/last-rollback": decision["id"]}),
+            "{kind}"
+        );
         let ours = |set: &Value| {
             let entries = set["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
             let ours = entries.into_iter().find(|entry| entry["manager"] == "deployment-guard/undo");
             ours.is_some_and(|entry| !entry["fieldsV1"]["f:spec"]["f:template"].is_null())
         };
-        rig.until("it is its owner's again", || !rig.api.get(&sets::place(resource)).is_some_and(|set| ours(&set))).await;
+        rig.until("it is its owner's again", || !rig.api.get(&sets::place(resource)).is_some_and(|set| ours(&set)))
+            .await;
         let operator = a_minute_later(&rig, resource, operator).await;
         rig.until("nothing bad is left", || sets::pods_with(&rig.api, resource, BAD).is_empty()).await;
         let operator = a_minute_later(&rig, resource, operator).await;
@@ -143,7 +148,10 @@ async fn pods_that_nobody_replaces_are_named_or_deleted_as_the_guard_says() {
         let status = rig.status(resource, "they are named", |s| because(s, "Stalled", "OnDeleteStrategy")).await;
         let left = sets::pods_with(&rig.api, resource, BAD);
         let message = find(&status, "Stalled")["message"].to_string();
-        assert!(!left.is_empty() && message.contains(&left[0].name) && message.contains("rollback.onDelete"), "{message}");
+        assert!(
+            !left.is_empty() && message.contains(&left[0].name) && message.contains("rollback.onDelete"),
+            "{message}"
+        );
         assert!(find(&status, "RolledBack")["message"].to_string().contains("OnDelete"), "{status:#}");
         assert!(deletions(&rig).is_empty());
 

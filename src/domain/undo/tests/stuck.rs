@@ -73,7 +73,10 @@ fn a_pod_has_to_be_broken_for_30_seconds_on_end_or_to_have_restarted_twice() {
 fn the_lowest_of_all_unavailable_pods_goes_first_or_none() {
     let pods = [ready(0, "bad", 0), broken(1, "bad", 40), broken(2, "bad", 40)];
     let Freeing::Delete(found) = look(200, &set(), &pods) else { panic!("nothing found") };
-    assert_eq!((&*found.pod.name, found.all.as_slice()), ("db-1", ["db-0", "db-1", "db-2"].map(String::from).as_slice()));
+    assert_eq!(
+        (&*found.pod.name, found.all.as_slice()),
+        ("db-1", ["db-0", "db-1", "db-2"].map(String::from).as_slice())
+    );
     let good_first = [broken(0, "good", 0), broken(1, "bad", 40), ready(2, "good", 0)];
     assert_eq!(look(200, &set(), &good_first), Freeing::Nothing, "a good one is waited for");
     let absent = [ready(0, "good", 0), broken(2, "bad", 40)];
@@ -133,7 +136,11 @@ fn where_nobody_replaces_pods_each_goes_once_the_one_before_is_ready_again() {
         let workload = by_hand(kind);
         let all_bad = [ready(0, "bad", 0), broken(1, "bad", 0), ready(2, "bad", 0)];
         let Freeing::Delete(found) = look(101, &workload, &all_bad) else { panic!("nothing found") };
-        assert_eq!((&*found.pod.name, found.reason), ("db-1", Reason::OnDeleteStrategy), "what serves nobody goes first");
+        assert_eq!(
+            (&*found.pod.name, found.reason),
+            ("db-1", Reason::OnDeleteStrategy),
+            "what serves nobody goes first"
+        );
         let mut going = all_bad.clone();
         going[1].terminating = true;
         assert_eq!(look(102, &workload, &going), Freeing::Nothing);
