@@ -1,6 +1,6 @@
 //! The only code that writes to a workload.
 //!
-//! Role: carries out a planned undo and hands its field ownership back. Inputs: a decided request, a fence. Outputs: what
+//! Role: carries out a planned undo, hands its field ownership back, deletes pods it waits for. Inputs: a decided request, a fence. Outputs: what
 //! became of it. Must never import: other rooms than `domain` and `api`.
 
 mod error;
@@ -11,7 +11,7 @@ mod undo;
 mod tests;
 
 pub use error::ActError;
-pub use undo::{Act, GiveBack, UndoOutcome};
+pub use undo::{Act, GiveBack, PodDeletion, UndoOutcome};
 
 /// Whether this process may still write. Asked immediately before every write.
 pub type Fence<'a> = &'a (dyn Fn() -> bool + Send + Sync);

@@ -1,6 +1,6 @@
 //! Raw calls to the API server, each with a time-out.
 //!
-//! Role: GET, LIST and PATCH as JSON text, so that nothing newer than our bindings is lost. Inputs: a target. Outputs:
+//! Role: GET, LIST, PATCH and DELETE as JSON text, so that nothing newer than our bindings is lost. Inputs: a target. Outputs:
 //! JSON, a refusal (data), or an error. Must never import: typed workload structs. kube's own `request` logs a body that
 //! it cannot parse, which may hold env values; ours does not.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use kube::core::params::{GetParams, ListParams, Patch, PatchParams};
+use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{Request, Status};
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ use super::ActError;
 use crate::domain::managers;
 use crate::domain::policy::{Kind, Target};
 use crate::domain::redact::{Redacted, Redactor, SERVER_MESSAGE};
+use crate::domain::rollout::PodName;
 use crate::domain::undo::Answer;
 
 /// A refusal: its machine-readable part and what may be shown of the rest.
@@ -109,6 +110,16 @@ impl Server {
             .map_err(|error| self.transport(step, &error))?;
         let body = std::mem::take(request.body_mut());
         *request.body_mut() = as_the_server_writes(&body);
+        self.send(step, self.client.request_text(request)).await
+    }
+
+    /// Deletes the pod that has this uid, with its own grace.
+    pub(super) async fn delete_pod(&self, step: &'static str, pod: &PodName, uid: &str) -> Result<Written, ActError> {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let request = Request::new(format!("/api/v1/namespaces/{}/pods", pod.namespace))
+            .delete(&pod.name, &params)
+            .map_err(|error| self.transport(step, &error))?;
         self.send(step, self.client.request_text(request)).await
     }
 

@@ -12,7 +12,7 @@ use super::*;
 use crate::domain::policy::{Kind, Target};
 use crate::domain::redact::Redactor;
 use crate::domain::retry::Retry;
-use crate::domain::rollout::RevisionHash;
+use crate::domain::rollout::{PodName, RevisionHash};
 use crate::domain::undo::{Gone, UndoRequest};
 
 const TIME_OUT: Duration = Duration::from_secs(5);
@@ -74,15 +74,23 @@ impl Server {
         if method == "GET" {
             self.note("get");
             return match path.as_str() {
-                "/apis/apps/v1/namespaces/shop/deployments/api" => match &*self.workload.lock().expect("lock") {
+                "/apis/apps/v1/namespaces/shop/deployments/api"
+                | "/apis/apps/v1/namespaces/shop/statefulsets/api"
+                | "/apis/apps/v1/namespaces/shop/daemonsets/api" => match &*self.workload.lock().expect("lock") {
                     Some(workload) => json_response(200, workload),
                     None => json_response(404, &status(404, "NotFound", &json!({}))),
                 },
                 "/apis/apps/v1/namespaces/shop/replicasets" => {
                     json_response(200, &json!({"kind": "ReplicaSetList", "items": replica_sets()}))
                 }
+                "/apis/apps/v1/namespaces/shop/controllerrevisions" => {
+                    json_response(200, &json!({"kind": "ControllerRevisionList", "items": controller_revisions()}))
+                }
                 other => panic!("unexpected GET {other}"),
             };
+        }
+        if method == "DELETE" {
+            return self.delete(&path, serde_json::from_slice(&body).expect("JSON")).await;
         }
         assert!(manager, "every write names its field manager");
         let operations: Value = serde_json::from_slice(&body).expect("JSON");
@@ -98,6 +106,19 @@ impl Server {
             Reply::Silence => std::future::pending().await,
             Reply::Refuse(code, status) => json_response(code, &status),
             Reply::Apply => self.apply(&operations, dry_run),
+        }
+    }
+
+    async fn delete(&self, path: &str, options: Value) -> Response<Body> {
+        assert_eq!(path, "/api/v1/namespaces/shop/pods/api-2");
+        assert_eq!(options, json!({"preconditions": {"uid": options["preconditions"]["uid"]}}), "nothing but the uid");
+        self.note("delete");
+        let is_it = options["preconditions"]["uid"] == "uid-pod";
+        match (self.answer)(self, Patch { number: 0, dry_run: false, operations: options }) {
+            Reply::Silence => std::future::pending().await,
+            Reply::Refuse(code, status) => json_response(code, &status),
+            Reply::Apply if is_it => json_response(200, &json!({"kind": "Pod"})),
+            Reply::Apply => json_response(409, &status(409, "Conflict", &json!({}))),
         }
     }
 
@@ -169,6 +190,23 @@ fn replica_sets() -> Vec<Value> {
                     "ownerReferences": [{"uid": "uid-1", "controller": true}],
                 },
                 "spec": {"template": template},
+            })
+        })
+        .to_vec()
+}
+
+/// As a StatefulSet and a DaemonSet leave them.
+fn controller_revisions() -> Vec<Value> {
+    [("good", "app:1"), ("bad", "app:2")]
+        .map(|(hash, image)| {
+            let mut template = template(image);
+            template["$patch"] = json!("replace");
+            json!({
+                "metadata": {
+                    "name": hash, "labels": {"controller-revision-hash": hash},
+                    "ownerReferences": [{"uid": "uid-1", "controller": true}],
+                },
+                "data": {"spec": {"template": template}},
             })
         })
         .to_vec()
@@ -348,4 +386,46 @@ async fn nothing_is_handed_back_where_nothing_is_ours() {
     let outcome = server.act().give_back("shop", &request().target, &|| true).await.expect("an outcome");
     assert_eq!(outcome, GiveBack::NothingToDo);
     assert!(server.writes().is_empty());
+}
+
+#[tokio::test]
+async fn stateful_sets_and_daemon_sets_are_undone_from_their_controller_revisions() {
+    for kind in [Kind::StatefulSet, Kind::DaemonSet] {
+        let server = Server::accepting();
+        let request = UndoRequest { target: Target { kind, name: "api".to_owned() }, ..request() };
+        let outcome = server.act().undo(&request, &|| true).await.expect("an outcome");
+        let UndoOutcome::Patched { revision, .. } = outcome else { panic!("not patched: {outcome:?}") };
+        assert_eq!(revision, Some(RevisionHash::new("good")), "{kind}");
+        assert_eq!(server.writes(), ["dry-run", "patch", "hand-back"], "{kind}");
+        let stored = server.workload.lock().expect("lock").clone().expect("a workload");
+        assert_eq!(stored["spec"]["template"], template("app:1"), "{kind}: without the directive of the revision");
+    }
+}
+
+fn stuck_pod() -> PodName {
+    PodName::new("shop", "api-2")
+}
+
+#[tokio::test]
+async fn a_stuck_pod_is_deleted_by_its_uid_and_another_of_its_name_stays() {
+    let server = Server::accepting();
+    let deleted = server.act().delete_pod(&stuck_pod(), "uid-pod", &|| true).await.expect("an answer");
+    assert_eq!(deleted, PodDeletion::Deleted);
+    let replaced = server.act().delete_pod(&stuck_pod(), "uid-before", &|| true).await.expect("an answer");
+    assert_eq!(replaced, PodDeletion::Gone);
+    let server = Server::new(deployment(), |_, _| Reply::Refuse(404, status(404, "NotFound", &json!({}))));
+    let absent = server.act().delete_pod(&stuck_pod(), "uid-pod", &|| true).await.expect("an answer");
+    assert_eq!(absent, PodDeletion::Gone);
+}
+
+#[tokio::test]
+async fn without_the_fence_or_the_right_no_pod_is_deleted() {
+    let server = Server::accepting();
+    let error = server.act().delete_pod(&stuck_pod(), "uid-pod", &|| false).await.expect_err("no fence");
+    assert_eq!(error.category(), "fence_lost");
+    assert!(server.writes().is_empty());
+    let server = Server::new(deployment(), |_, _| Reply::Refuse(403, status(403, "Forbidden", &json!({}))));
+    let refused = server.act().delete_pod(&stuck_pod(), "uid-pod", &|| true).await.expect("an answer");
+    let PodDeletion::Refused { message } = refused else { panic!("not refused: {refused:?}") };
+    assert!(!message.as_str().contains("hunter2xyz"), "{message}");
 }

@@ -1,6 +1,6 @@
 //! Carries out an undo.
 //!
-//! Role: fresh read, plan, dry run, patch, hand-back. Inputs: a client and a decided request. Outputs: what became of it.
+//! Role: fresh read, plan, dry run, patch, hand-back; the deletion of a stuck pod. Inputs: a client and a decided request. Outputs: what became of it.
 //! Must never import: typed workload structs (they drop fields), other rooms than `domain`.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::server::{Refusal, Server, Written, failed};
 use super::{ActError, Fence};
 use crate::domain::policy::Target;
 use crate::domain::redact::{Redacted, Redactor};
-use crate::domain::rollout::RevisionHash;
+use crate::domain::rollout::{PodName, RevisionHash};
 use crate::domain::undo::{
     Gone, Meaning, UndoPatch, UndoPlan, UndoRequest, classify_answer, find_revision, owns_template, plan_hand_back,
     plan_undo,
@@ -41,6 +41,20 @@ pub enum GiveBack {
     Gone,
 }
 
+/// What became of the deletion of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PodDeletion {
+    /// It is going.
+    Deleted,
+    /// There is no pod of that uid any more.
+    Gone,
+    /// A policy or a right refused it.
+    Refused {
+        /// What the server said, redacted and cut.
+        message: Redacted,
+    },
+}
+
 /// What became of an undo.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UndoOutcome {
@@ -48,7 +62,7 @@ pub enum UndoOutcome {
     Patched {
         /// The generation after the patch.
         generation: i64,
-        /// The revision the workload now carries, if its ReplicaSet is known: a mutating policy may have made another.
+        /// The revision the workload now carries, if the object that holds it is known: a mutating policy may have made another.
         revision: Option<RevisionHash>,
         /// Fields the next client-side apply will not remove.
         only_in_good: Vec<String>,
@@ -68,6 +82,8 @@ pub enum UndoOutcome {
     Gone(Gone),
     /// The good revision does not exist any more.
     NothingToGoBackTo,
+    /// The good revision exists, and what it holds is no pod template.
+    Unreadable,
     /// A policy or a right refused it.
     AdmissionRejected {
         /// What the server said, redacted and cut.
@@ -144,6 +160,21 @@ impl Act {
         Err(ActError::Conflict { step: STEP, tries: GIVE_BACK_TRIES })
     }
 
+    /// Deletes a pod that keeps a restored revision from coming up; another pod of its name stays.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked, or leadership is lost before the write.
+    pub async fn delete_pod(&self, pod: &PodName, uid: &str, fence: Fence<'_>) -> Result<PodDeletion, ActError> {
+        const STEP: &str = "deleting a stuck pod";
+        check(fence, STEP)?;
+        Ok(match self.server.delete_pod(STEP, pod, uid).await? {
+            Written::Object(_) => PodDeletion::Deleted,
+            // Not there, or not this one.
+            Written::Refused(refusal) if matches!(refusal.answer.code, 404 | 409) => PodDeletion::Gone,
+            Written::Refused(refusal) => PodDeletion::Refused { message: refusal.message },
+        })
+    }
+
     async fn attempt(&self, request: &UndoRequest, fence: Fence<'_>) -> Result<Attempt, ActError> {
         let Some(workload) = self.server.workload(&request.namespace, &request.target).await? else {
             return Ok(Attempt::Finished(UndoOutcome::Gone(Gone::Absent)));
@@ -161,6 +192,7 @@ impl Act {
             UndoPlan::AlreadyCurrent => return Ok(Attempt::Finished(UndoOutcome::AlreadyCurrent)),
             UndoPlan::TargetGone(gone) => return Ok(Attempt::Finished(UndoOutcome::Gone(gone))),
             UndoPlan::NothingToGoBackTo => return Ok(Attempt::Finished(UndoOutcome::NothingToGoBackTo)),
+            UndoPlan::Unreadable => return Ok(Attempt::Finished(UndoOutcome::Unreadable)),
         };
         // A dry run writes nothing, but a policy may count it: it is fenced like a write.
         for (step, dry_run) in [("the dry run of the undo", true), ("the undo", false)] {
@@ -174,7 +206,7 @@ impl Act {
                         generation: generation(&object),
                         revision: object
                             .pointer("/spec/template")
-                            .and_then(|template| find_revision(template, &revisions)),
+                            .and_then(|template| find_revision(request, template, &revisions)),
                         only_in_good: patch.only_in_good,
                     }));
                 }

@@ -3,6 +3,7 @@
 //! Role: holds what is known and what will be written, so that every way out writes the same way. Inputs: a guard and the
 //! context. Outputs: status, events, memory, the next wake-up. Must never import: `cli`, `console`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -265,6 +266,11 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn ln_e(&self) -> Option<f64> {
         self.remembered.evaluated.as_ref().and_then(|(_, assessment)| assessment.ln_e)
+    }
+
+    /// Pods that were deleted after an undo, by uid.
+    pub const fn freed(&mut self) -> &mut BTreeSet<Arc<str>> {
+        &mut self.remembered.freed
     }
 
     /// The name under which a rollout is recorded.

@@ -19,7 +19,8 @@ use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{AnalysisStatus, SignalStatus, time};
 use crate::domain::assess::{
-    self, AssessInput, AssessState, Assessment, EvidenceState, MetricReadings, Reading, RolloutView, SignalVerdict,
+    self, AssessInput, AssessState, Assessment, EvidenceState, MetricReadings, MissingReason, Reading, RolloutView,
+    SignalVerdict,
 };
 use crate::domain::chain::{self, Moment, Step};
 use crate::domain::evidence::PodLife;
@@ -27,7 +28,7 @@ use crate::domain::facts::Report;
 use crate::domain::judge::History;
 use crate::domain::outcome::Reason;
 use crate::domain::plan::{self, Current};
-use crate::domain::policy::{Interval, Policy, Scorer};
+use crate::domain::policy::{Interval, Kind, Policy, Scorer};
 use crate::domain::recording;
 use crate::domain::redact::SERVER_MESSAGE;
 use crate::domain::rollout::{PodFact, Revision, Side, Workload};
@@ -145,24 +146,33 @@ pub(super) async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measu
         case.resume_recording(state.judged_until());
     }
     let evidence = policy.analysis.scorer == Scorer::Evidence;
-    let past = if evidence { past(case, class, policy, current, workload, &lives, &state).await } else { None };
+    let told_apart = workload.kind != Kind::StatefulSet;
+    let past =
+        if evidence && told_apart { past(case, class, policy, current, workload, &lives, &state).await } else { None };
     let lives = if evidence { with_forgotten(case, class, policy, current, workload, lives).await } else { lives };
     let scrape = case.scrape(past.as_ref().and_then(|past| past.scrape));
     // A step cannot be shorter than the time between two samples.
     let step = policy.analysis.interval.resolve(scrape).max(scrape.unwrap_or_default());
-    let readings = read(case, class, policy, &lives, &state, step).await;
+    let readings = if told_apart {
+        read(case, class, policy, &lives, &state, step).await
+    } else {
+        // Prometheus knows pods by name, and goes on adding the last counts of a pod to those of the next one of its name
+        // for two scrapes: what the old revision did would be held against the new one.
+        MetricReadings::missing(&policy.signals, MissingReason::SharedNames)
+    };
     let mut settings = policy.settings();
     settings.first_wave = workload.waves.map(|waves| u64::from(workload.replicas.div_ceil(waves.max(1))));
     let seen = controls(case, class, policy, current, (state.since(), step)).await;
     let controls: Vec<_> = seen.iter().map(controls::Seen::view).collect();
+    let no_history = History::default();
     let view = RolloutView {
         settings: &settings,
-        history: past.as_ref().map(|past| &past.history),
+        history: past.as_ref().map(|past| &past.history).or_else(|| (!told_apart).then_some(&no_history)),
         overlap: workload.expected_overlap(pods, &current.revision),
         step,
         settled: settled(current, workload, pods, policy, case.now),
         controls: &controls,
-        scraped: scraped(case, class, &state, &lives).await,
+        scraped: if told_apart { scraped(case, class, &state, &lives).await } else { None },
     };
     let input = AssessInput { now: case.now, lives: &lives, readings: &readings, rollout: evidence.then_some(view) };
     let assessment = assess::assess(policy.analysis.scorer, &state, &input, &policy.analysis);
@@ -170,7 +180,12 @@ pub(super) async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measu
     case.measure_at(plan::next_on_grid(case.now, pace(policy, current, case.now, interval)));
     keep_recording(case, policy, current, &assessment, view.history);
     let blind = readings.blinding_error().map(str::to_owned);
-    say_metrics(case, current.first_ready.is_some(), readings.error(), blind.is_some());
+    if told_apart {
+        say_metrics(case, current.first_ready.is_some(), readings.error(), blind.is_some());
+    } else {
+        let why = MissingReason::SharedNames.sentence();
+        case.observe_condition(Type::MetricsAvailable, false, Reason::InsufficientData, why);
+    }
     let assessment = chain::tempered(assessment, report.hold.as_ref());
     let scaling = case.scaling(workload.replicas).hold(case.now);
     let assessment = chain::doubted(assessment, scaling.as_ref());

@@ -63,6 +63,8 @@ pub struct Remembered {
     pub present: Vec<PodLife>,
     /// Pods of the rollout that are gone; their last counts are still in Prometheus.
     pub gone: Vec<PodLife>,
+    /// Pods that were deleted after an undo, by uid; the watch may still show them.
+    pub freed: BTreeSet<Arc<str>>,
     /// What events told of pods.
     pub answers: Answers,
     /// From where this process judges a rollout, until its first step is recorded.

@@ -24,6 +24,7 @@ pub mod restore;
 pub mod run;
 pub mod sources;
 pub mod storms;
+mod stuck;
 pub mod templates;
 pub mod verdict;
 

@@ -70,7 +70,7 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
         Situation::Judge(current) => judge::step(case, &class, &policy, current, &workload, &pods).await?,
         // act (client)
         Situation::FinishUndo(undo) => restore::finish(case, &class, &policy, &workload, &pods, undo).await?,
-        Situation::Verify(undo) => restore::verify(case, &policy, &workload, &pods, undo),
+        Situation::Verify(undo) => restore::verify(case, &policy, &workload, &pods, undo).await,
         Situation::Overtaken(undo, current) => restore::overtaken(case, &policy, &workload, undo, &current),
         Situation::BackAgain(current, bad) => restore::back_again(case, &workload, &current, &bad),
         // observe metrics → assess (client)

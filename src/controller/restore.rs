@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::case::Case;
 use super::error::Error;
-use super::{class, progress, recheck};
+use super::{class, progress, recheck, stuck};
 use crate::act::{GiveBack, UndoOutcome};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
@@ -166,6 +166,10 @@ fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: Pe
             case.doubt_kept();
             not_done(case, &undo, Reason::NoKnownGoodRevision, EventReason::NoKnownGoodRevision, &why);
         }
+        UndoOutcome::Unreadable => {
+            let why = format!("what revision {} holds is no pod template; push a fixed version", undo.to);
+            not_done(case, &undo, Reason::NoKnownGoodRevision, EventReason::NoKnownGoodRevision, &why);
+        }
         UndoOutcome::AdmissionRejected { message } => {
             let why = format!("the API server's policies refused it: {}", message.as_str());
             not_done(case, &undo, Reason::AdmissionRejected, EventReason::RollbackFailed, &why);
@@ -263,7 +267,7 @@ fn already_current(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo)
 const fn result_of(reason: Reason) -> &'static str {
     match reason {
         Reason::RollbackSucceeded => "succeeded",
-        Reason::RollbackTimedOut => "timed_out",
+        Reason::RollbackTimedOut | Reason::OnDeleteStrategy | Reason::StuckStatefulSetPod => "timed_out",
         Reason::Superseded => "superseded",
         Reason::AdmissionRejected => "rejected",
         Reason::RollbackReverted => "reverted",
@@ -284,8 +288,8 @@ const fn result_of(reason: Reason) -> &'static str {
     }
 }
 
-/// Counts the restored pods.
-pub fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &[PodFact], undo: PendingUndo) {
+/// Counts the restored pods, and frees what keeps them from coming up.
+pub async fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &[PodFact], undo: PendingUndo) {
     if undo.sent.is_none() {
         if workload.last_rollback.as_deref() == Some(&*undo.decision) {
             // The answer was lost, or another leader sent it.
@@ -296,20 +300,26 @@ pub fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &
         return;
     }
     let started = undo.sent.unwrap_or(undo.intended);
-    let state = VerifyState { uid: workload.uid.clone(), revision: undo.to.clone(), generation: None, started };
+    let (revision, bad) = (undo.to.clone(), undo.from.clone());
+    let state = VerifyState { uid: workload.uid.clone(), revision, bad, generation: None, started };
+    let alone = undo::left_alone(&undo.from, workload, pods).map(|alone| format!("; {alone}")).unwrap_or_default();
     let deadline = undo::verify_deadline(started, policy.rollback.verify_timeout, workload);
     match undo::verify(case.now, &state, workload, pods, deadline) {
         VerifyOutcome::Waiting { why, until } => {
-            let message = format!("went back from revision {} to {}; {why}", undo.from, undo.to);
+            let message = format!("went back from revision {} to {}; {why}{alone}", undo.from, undo.to);
             case.observe_condition(Type::RolledBack, true, Reason::RollbackStarted, &message);
             case.observe_condition(Type::Healthy, Truth::Unknown, Reason::RollbackStarted, &message);
+            stuck::look(case, policy, workload, pods, &state).await;
             case.wake_at(until.max(case.now.checked_add(std::time::Duration::from_millis(500)).unwrap_or(until)));
         }
         VerifyOutcome::Succeeded => {
-            verified(case, workload, &undo, Ok(()));
+            verified(case, workload, &undo, Ok(alone));
             recheck::begin(case, policy, &undo);
         }
-        VerifyOutcome::TimedOut { why } => verified(case, workload, &undo, Err(why)),
+        VerifyOutcome::TimedOut { why } => {
+            let reason = stuck::at_the_end(case, workload, pods, &state).unwrap_or(Reason::RollbackTimedOut);
+            verified(case, workload, &undo, Err((reason, format!("{why}{alone}"))));
+        }
         VerifyOutcome::Superseded => {
             case.workload_is_stale();
             case.wake_in(std::time::Duration::from_millis(100));
@@ -317,24 +327,24 @@ pub fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &
     }
 }
 
-fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result: Result<(), String>) {
+fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result: Result<String, (Reason, String)>) {
     progress::write_undo(&mut case.draft, None);
     let took = since(undo.sent.unwrap_or(undo.intended), case.now);
     let stage = if result.is_ok() { Stage::Serving } else { Stage::Unproven };
     let restored = restored(case, Current::new(undo.to.clone(), undo.sent.unwrap_or(undo.intended), stage));
     progress::write_current(&mut case.draft, &restored, workload);
     let (reason, event, message) = match result {
-        Ok(()) => (
+        Ok(alone) => (
             Reason::RollbackSucceeded,
             EventReason::RollbackSucceeded,
             format!(
-                "revision {} serves again; every pod has been ready long enough, {} after the undo",
+                "revision {} serves again; every pod has been ready long enough, {} after the undo{alone}",
                 undo.to,
                 seconds(took)
             ),
         ),
-        Err(why) => (
-            Reason::RollbackTimedOut,
+        Err((reason, why)) => (
+            reason,
             EventReason::RollbackFailed,
             format!("revision {} was put back, but did not become ready in time: {why}", undo.to),
         ),

@@ -78,6 +78,8 @@ pub struct PodFact {
     pub created: Timestamp,
     /// Ready now, since when.
     pub ready_since: Option<Timestamp>,
+    /// Not Ready now, since when, as far as its status tells.
+    pub unready_since: Option<Timestamp>,
     /// The first time it was seen Ready; flapping readiness does not make a pod young again.
     pub first_ready: Option<Timestamp>,
     /// Being deleted.
@@ -109,6 +111,12 @@ impl PodFact {
     #[must_use]
     pub fn is_live(&self) -> bool {
         !self.terminating && !self.finished
+    }
+
+    /// Its place in a `StatefulSet`: the number at the end of its name.
+    #[must_use]
+    pub fn ordinal(&self) -> Option<u32> {
+        self.pod.name.rsplit_once('-')?.1.parse().ok()
     }
 
     /// How often its containers ended.
@@ -225,8 +233,12 @@ pub struct Workload {
     pub paused: bool,
     /// How it replaces its pods.
     pub strategy: Strategy,
-    /// Pods with a lower ordinal keep their revision (`StatefulSet`).
+    /// So many pods, those with the lowest ordinals, keep their revision (`StatefulSet`).
     pub partition: u32,
+    /// The lowest ordinal of a `StatefulSet`.
+    pub first_ordinal: u32,
+    /// The revision that the controller gives to pods, as it says itself (`StatefulSet`).
+    pub update_revision: Option<RevisionHash>,
     /// Its pods keep volumes of their own.
     pub has_volumes: bool,
     /// In how many waves a rolling update replaces the pods; none where all of them go first.
@@ -314,13 +326,26 @@ impl Workload {
         Overlap::For(to_ready.max(Duration::from_secs(self.min_ready_seconds.into())).saturating_mul(waves))
     }
 
-    /// Whether every wanted pod carries `hash` and is Ready, and no other live pod is left.
+    /// Whether a pod lies below the partition: its controller leaves it as it is.
+    #[must_use]
+    pub fn leaves_alone(&self, pod: &PodFact) -> bool {
+        let first = self.first_ordinal.saturating_add(self.partition);
+        self.partition > 0 && pod.ordinal().is_some_and(|ordinal| ordinal < first)
+    }
+
+    /// Pods that are to carry the revision of the template.
+    #[must_use]
+    pub const fn wanted(&self) -> u32 {
+        self.replicas.saturating_sub(self.partition)
+    }
+
+    /// Whether every wanted pod carries `hash` and is Ready, and no other live pod is left but what a partition keeps.
     #[must_use]
     pub fn rollout_complete(&self, hash: &RevisionHash, pods: &[PodFact]) -> bool {
-        let live = || pods.iter().filter(|pod| pod.is_live());
+        let live = || pods.iter().filter(|pod| pod.is_live() && !self.leaves_alone(pod));
         let ready = live().filter(|pod| pod.revision == *hash && pod.ready_since.is_some()).count();
         self.observed_generation >= self.generation
             && live().all(|pod| pod.revision == *hash)
-            && u32::try_from(ready).is_ok_and(|ready| ready >= self.replicas)
+            && u32::try_from(ready).is_ok_and(|ready| ready >= self.wanted())
     }
 }

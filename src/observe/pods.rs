@@ -184,6 +184,7 @@ fn fact(pod: &Pod, (owner, revision): (&str, &str), before: Option<&PodFact>, no
         found.and_then(|condition| condition.last_transition_time.as_ref()).map(|at| at.0)
     };
     let ready_since = when("Ready");
+    let lost = condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref()).map(|at| at.0);
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
     let terminating = meta.deletion_timestamp.is_some();
     let containers = containers(pod, before, created, now);
@@ -194,6 +195,8 @@ fn fact(pod: &Pod, (owner, revision): (&str, &str), before: Option<&PodFact>, no
         revision: RevisionHash::new(revision),
         created,
         ready_since,
+        // Before the kubelet says anything a pod is as unready as it was made.
+        unready_since: ready_since.is_none().then(|| lost.unwrap_or(created)),
         first_ready: before.and_then(|known| known.first_ready).or(ready_since).or_else(|| lost_readiness(pod)),
         terminating,
         finished: matches!(phase, "Succeeded" | "Failed"),

@@ -227,3 +227,15 @@ fn eviction_and_places_are_read_from_the_pods_conditions() {
     assert_eq!(fact.disrupted.as_deref(), Some("EvictionByEvictionAPI"));
     assert_eq!(fact.ip.unwrap().to_string(), "10.0.0.7");
 }
+
+#[test]
+fn since_when_a_pod_is_not_ready_is_read_from_its_condition_or_from_its_making() {
+    let index = PodIndex::default();
+    started(&index);
+    see(&index, Event::Apply(pod("a", json!({"phase": "Pending"}))));
+    assert_eq!(only(&index).unready_since, Some("2026-01-01T00:00:00Z".parse().unwrap()), "nobody said anything yet");
+    see(&index, Event::Apply(pod("a", ready(None))));
+    assert_eq!(only(&index).unready_since, Some("2026-01-01T09:00:00Z".parse().unwrap()));
+    see(&index, Event::Apply(pod("a", ready(Some("2026-01-01T10:00:00Z")))));
+    assert_eq!(only(&index).unready_since, None);
+}

@@ -64,6 +64,10 @@ pub enum EventReason {
     RollbackReverted,
     /// What was undone was not the cause.
     RollbackDidNotHelp,
+    /// A pod of the undone revision was deleted, because its controller does not replace it.
+    StuckPodDeleted,
+    /// A pod of the undone revision has to be deleted by a person.
+    StuckPodFound,
 }
 
 impl EventReason {
@@ -94,6 +98,8 @@ impl EventReason {
             Self::ApprovalAnswered => "ApprovalAnswered",
             Self::RollbackReverted => "RollbackReverted",
             Self::RollbackDidNotHelp => "RollbackDidNotHelp",
+            Self::StuckPodDeleted => "StuckPodDeleted",
+            Self::StuckPodFound => "StuckPodFound",
         }
     }
 
@@ -104,6 +110,7 @@ impl EventReason {
             | Self::AnalysisPassed
             | Self::RollbackStarted
             | Self::RollbackSucceeded
+            | Self::StuckPodDeleted
             | Self::ApprovalAnswered => EventType::Normal,
             Self::AnalysisFailed
             | Self::MetricsUnavailable
@@ -121,7 +128,8 @@ impl EventReason {
             | Self::GitOpsConflict
             | Self::ApprovalRequired
             | Self::RollbackReverted
-            | Self::RollbackDidNotHelp => EventType::Warning,
+            | Self::RollbackDidNotHelp
+            | Self::StuckPodFound => EventType::Warning,
         }
     }
 
@@ -149,7 +157,9 @@ impl EventReason {
             | Self::ApprovalRequired
             | Self::ApprovalAnswered
             | Self::RollbackReverted
-            | Self::RollbackDidNotHelp => "Undo",
+            | Self::RollbackDidNotHelp
+            | Self::StuckPodDeleted
+            | Self::StuckPodFound => "Undo",
         }
     }
 }

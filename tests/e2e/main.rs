@@ -11,6 +11,7 @@ mod evidence;
 mod facts;
 mod holds;
 mod known_good;
+mod kinds;
 mod operator_faults;
 mod ownership;
 mod policies;
@@ -62,6 +63,14 @@ fn together() -> Vec<runner::Case> {
         approval::a_revision_that_says_it_is_irreversible_needs_approval_in_enforce,
         approval::what_a_person_rejects_stays_as_it_is,
         holds::two_bad_nodes_under_a_large_daemon_set_undo_nothing,
+        kinds::a_stateful_set_stuck_on_a_missing_image_is_freed_by_the_deletion_of_one_pod,
+        kinds::a_stateful_set_in_a_crash_loop_is_undone_and_verified,
+        kinds::below_a_partition_no_pod_is_touched_or_waited_for,
+        kinds::a_guard_that_is_to_alert_names_the_stuck_pod_and_leaves_it,
+        kinds::under_on_delete_a_guard_that_may_deletes_the_bad_pods_and_no_other,
+        kinds::under_on_delete_the_pods_of_a_stateful_set_are_named_and_left,
+        kinds::under_on_delete_the_pods_of_a_daemon_set_are_named_and_left,
+        kinds::a_daemon_set_in_a_crash_loop_is_undone_and_verified,
         facts::a_program_that_the_kubelet_kills_for_its_liveness_is_undone,
         facts::a_service_that_exits_once_at_each_start_is_undone_when_it_always_does,
         known_good::ten_bad_releases_in_a_row_are_each_undone_to_the_same_good_one,
@@ -88,6 +97,8 @@ fn together() -> Vec<runner::Case> {
         undo::a_fix_pushed_while_the_bad_release_is_judged_is_not_undone,
         releases::a_good_release_passes_and_leaves_a_sample_that_goes_with_the_guard,
         ownership::after_an_undo_server_side_apply_has_no_conflict_and_removes_what_only_the_old_version_had,
+        kinds::after_an_undo_a_stateful_set_is_applied_server_side_without_conflict,
+        kinds::after_an_undo_a_daemon_set_is_applied_server_side_without_conflict,
         ownership::after_an_undo_client_side_apply_has_no_conflict_and_the_record_says_what_stays,
         releases::a_service_without_metrics_is_never_called_healthy_and_never_undone,
         releases::errors_of_a_cold_start_are_not_held_against_a_release,

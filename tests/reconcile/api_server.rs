@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 
 use super::patches::{self, Refused};
 
+/// What is guarded.
+const WORKLOADS: [&str; 3] = ["deployments", "statefulsets", "daemonsets"];
+
 /// Where an object is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -66,7 +69,9 @@ impl Asked {
 
     /// A patch of a workload's template, not merely of who owns it.
     pub fn is_undo(&self) -> bool {
-        self.is_write() && self.resource == "deployments" && self.body.to_string().contains("/spec/template\"")
+        self.is_write()
+            && WORKLOADS.contains(&self.resource.as_str())
+            && self.body.to_string().contains("/spec/template\"")
     }
 
     /// Asks for no more than metadata.
@@ -128,7 +133,7 @@ struct State {
 #[derive(Clone, Default)]
 pub struct ApiServer {
     state: Arc<Mutex<State>>,
-    /// Told about every workload that was written.
+    /// Told about every workload and pod that was written.
     workloads: Arc<Mutex<Option<mpsc::UnboundedSender<Key>>>>,
 }
 
@@ -239,10 +244,11 @@ impl ApiServer {
     /// Deletes an object as somebody else would.
     pub fn delete(&self, key: &Key) {
         self.locked().remove(key);
+        self.tell(key);
     }
 
     fn tell(&self, key: &Key) {
-        if key.resource == "deployments"
+        if (key.resource == "pods" || WORKLOADS.contains(&key.resource.as_str()))
             && let Some(to) = &*self.workloads.lock().unwrap_or_else(PoisonError::into_inner)
         {
             let _ = to.send(key.clone());

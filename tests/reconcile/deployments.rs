@@ -1,4 +1,4 @@
-//! The Deployment controller and the kubelets of the test's world.
+//! The Deployment controller and the kubelets of the test's world; `sets` has the other two controllers.
 //!
 //! Role: what happens after a template changed: a ReplicaSet is made or reused, pods come and go. Inputs: writes to
 //! Deployments. Outputs: ReplicaSets, pods, status; Prometheus is told which pods live.
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::api_server::{ApiServer, Key};
 use super::patches::{fields_of, managed};
 use super::prometheus::Prometheus;
+use super::sets;
 
 pub const NAMESPACE: &str = "shop";
 /// Pods of every Deployment.
@@ -74,7 +75,11 @@ pub fn start(api: &ApiServer, prometheus: &Prometheus) -> tokio::task::JoinHandl
     tokio::spawn(async move {
         while let Some(key) = from.recv().await {
             tokio::time::sleep(Duration::from_millis(30)).await;
-            follow(&api, &prometheus, &key);
+            match key.resource.as_str() {
+                "deployments" => follow(&api, &prometheus, &key),
+                "pods" => sets::all(&api).iter().for_each(|set| sets::follow(&api, set)),
+                _ => sets::follow(&api, &key),
+            }
         }
     })
 }
@@ -91,7 +96,7 @@ fn follow(api: &ApiServer, prometheus: &Prometheus, key: &Key) {
     api.change(key, |deployment| deployment["status"]["observedGeneration"] = generation);
 }
 
-fn hash_of(template: &Value) -> String {
+pub fn hash_of(template: &Value) -> String {
     let text = template.to_string();
     let sum = text
         .bytes()

@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::api_server::Key;
-use super::deployments::{self, NAMESPACE, guard_place, pods_of};
+use super::deployments::{self, pods_of};
+use super::kinds;
 use super::prometheus::Trouble;
 use super::rig::{Rig, because, find, is};
+use super::sets;
 
 const CRASHES: &str = "shop:crashes";
 
@@ -114,59 +116,23 @@ async fn pods_without_a_place_hold_the_verdict_and_say_why() {
     assert_eq!(rig.workload_writes().len(), 0);
 }
 
-/// A `StatefulSet` or `DaemonSet` with two revisions, and a pod of the second.
-pub fn put_set(rig: &Rig, kind: &str, resource: &str) -> Key {
-    let (template, name) = (|image: &str| json!({"spec": {"containers": [{"name": "app", "image": image}]}}), "db");
-    let set = rig.api.put(
-        &Key::new("apps", resource, NAMESPACE, name),
-        json!({
-            "apiVersion": "apps/v1", "kind": kind, "metadata": {"generation": 2},
-            "spec": {"replicas": 1, "template": template("db:2")},
-            "status": {"observedGeneration": 2, "desiredNumberScheduled": 1},
-        }),
-    );
-    let owner = json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": set["metadata"]["uid"], "controller": true}]);
-    for number in 1..=2 {
-        rig.api.put(
-            &Key::new("apps", "controllerrevisions", NAMESPACE, &format!("{name}-{resource}-{number}")),
-            json!({
-                "apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": number,
-                "metadata": {"ownerReferences": owner, "labels": {"controller-revision-hash": format!("db-{resource}-{number}")}},
-                "data": {"spec": {"template": template(&format!("db:{number}"))}},
-            }),
-        );
-    }
-    for number in 1..=2 {
-        let key = Key::new("", "pods", NAMESPACE, &format!("{name}-{resource}-pod-{number}"));
-        rig.api.put(
-            &key,
-            json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"ownerReferences": owner, "labels": {"controller-revision-hash": format!("db-{resource}-{number}")}},
-                "spec": template("db")["spec"],
-                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
-            }),
-        );
-    }
-    Key::new("", "pods", NAMESPACE, &format!("{name}-{resource}-pod-2"))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stateful_sets_and_daemon_sets_are_judged_and_only_reported() {
-    let rig = Rig::new().await;
-    let _operator = rig.operator();
-    for (kind, resource) in [("StatefulSet", "statefulsets"), ("DaemonSet", "daemonsets")] {
-        let pod = put_set(&rig, kind, resource);
-        let target = json!({"apiVersion": "apps/v1", "kind": kind, "name": "db"});
-        rig.guard(resource, json!({"targetRef": target, "analysis": {"window": "1h"}}));
-        rig.api.change(&pod, |pod| crash(pod, 2));
-        let judged = |s: &Value| s["lastDecision"]["decision"] == "ROLLBACK";
-        let status = rig.status(resource, "it is judged by its pods", judged).await;
+async fn a_crash_loop_of_a_stateful_set_or_a_daemon_set_is_undone_by_the_same_fact() {
+    for (_, resource) in sets::BOTH {
+        let rig = Rig::empty().await;
+        rig.class("default", json!({}));
+        kinds::serving(&rig, resource, json!({}), json!({})).await;
+        let _operator = rig.operator();
+        rig.adopted(resource).await;
+        sets::push(&rig.api, resource, kinds::BAD);
+        let status = kinds::undone(&rig, resource).await;
         let decision = &status["lastDecision"];
-        assert_eq!(decision["clampedBy"], "kind-can-be-undone", "{decision:#}");
-        assert!(decision["actionReason"].to_string().contains("kubectl rollout undo"), "{decision:#}");
+        assert_eq!(
+            (&decision["decider"], &decision["reason"]),
+            (&json!("hard-fact"), &json!("CrashLoop")),
+            "{decision:#}"
+        );
+        assert_eq!(decision["toTrust"], "NeverJudged", "{decision:#}");
+        assert_eq!(rig.undos().len(), 1);
     }
-    let writes = rig.api.asked().into_iter().filter(|asked| asked.is_write() && asked.group == "apps").count();
-    assert_eq!(writes, 0);
-    assert!(rig.api.get(&guard_place("statefulsets")).is_some());
 }

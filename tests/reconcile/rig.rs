@@ -201,11 +201,16 @@ impl Rig {
 
     /// Turns the clock of a pending undo and of the pods back, so that restored pods were Ready long enough.
     pub fn long_ago(&self) {
+        self.long_ago_of("guard");
+    }
+
+    /// The same where another guard's undo is pending. The process that will see it must not run yet.
+    pub fn long_ago_of(&self, guard: &str) {
         let past = (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(60)).to_string();
         for (key, _) in self.api.all("pods") {
             self.api.change(&key, |pod| pod["status"]["conditions"][0]["lastTransitionTime"] = json!(past));
         }
-        self.api.change(&guard_place("guard"), |guard| {
+        self.api.change(&guard_place(guard), |guard| {
             guard["status"]["undo"]["sentAt"] = json!(past);
             guard["status"]["undo"]["intendedAt"] = json!(past);
         });

@@ -7,8 +7,9 @@ use deployment_guard::leader::{Campaign, LeaseConfig};
 use serde_json::{Value, json};
 
 use super::api_server::Key;
-use super::facts::{crash, put_set};
+use super::kinds;
 use super::rig::{BAD_IMAGE, Rig, because, is};
+use super::sets;
 
 type Right = (String, String, String);
 
@@ -51,14 +52,8 @@ async fn a_full_run_uses_every_right_that_is_granted_and_no_other() {
         json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80, "targetPort": 8080}]}}),
     );
     rig.guard("guard", json!({"analysis": {"window": "3s"}, "probes": [through_service]}));
-    for (kind, resource) in [("StatefulSet", "statefulsets"), ("DaemonSet", "daemonsets")] {
-        let pod = put_set(&rig, kind, resource);
-        rig.guard(resource, json!({"targetRef": {"apiVersion": "apps/v1", "kind": kind, "name": "db"}}));
-        // A container with a liveness probe that ended: only its events say who ended it.
-        rig.api.change(&pod, |pod| {
-            pod["spec"]["containers"][0]["livenessProbe"] = json!({"tcpSocket": {"port": 80}});
-            crash(pod, 0);
-        });
+    for (_, resource) in sets::BOTH {
+        kinds::serving(&rig, resource, json!({}), json!({})).await;
     }
     let lease =
         LeaseConfig { namespace: "deployment-guard".into(), name: "deployment-guard".into(), identity: "me".into() };
@@ -75,12 +70,19 @@ async fn a_full_run_uses_every_right_that_is_granted_and_no_other() {
     rig.status("guard", "a release is judged good", |s| is(s, "Healthy", "True")).await;
     rig.push(BAD_IMAGE);
     rig.status("guard", "a release is undone", |s| s["lastDecision"]["action"] == "RolledBack").await;
+    for (_, resource) in sets::BOTH {
+        rig.adopted(resource).await;
+        sets::push(&rig.api, resource, kinds::BAD);
+        kinds::undone(&rig, resource).await;
+    }
     operator.die().await;
     rig.long_ago();
+    rig.long_ago_of("statefulsets");
     // Pages are the other way to list; both are granted.
     rig.api.refuse_streaming();
     let operator = rig.operator_as(leadership);
     rig.status("guard", "the undo is verified", |s| because(s, "RolledBack", "RollbackSucceeded")).await;
+    rig.until("a stuck pod is deleted", || !kinds::deletions(&rig).is_empty()).await;
     operator.stop().await;
     let _ = stop.send(());
     let _ = tokio::time::timeout(Duration::from_secs(5), campaign).await;

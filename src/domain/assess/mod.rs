@@ -44,6 +44,8 @@ pub enum MissingReason {
     NoRequests,
     /// The guard measures nothing of the kind.
     NotMeasured,
+    /// Pods of both revisions have the same names.
+    SharedNames,
 }
 
 impl MissingReason {
@@ -59,6 +61,9 @@ impl MissingReason {
             Self::NoPods => "there are no pods to read",
             Self::NoRequests => "no requests were counted in this period",
             Self::NotMeasured => "no signal measures it",
+            Self::SharedNames => {
+                "the pods of both revisions of a StatefulSet have the same names, so that metrics cannot tell them apart"
+            }
         }
     }
 }
@@ -135,14 +140,24 @@ impl MetricReadings {
     /// The same error for every signal.
     #[must_use]
     pub fn unreadable(signals: &[super::signal::Signal], text: &str) -> Self {
+        Self::all(signals, &Reading::Errored(text.to_owned()))
+    }
+
+    fn all(signals: &[super::signal::Signal], reading: &Reading<Measured>) -> Self {
         let names = signals.iter().flat_map(super::signal::Signal::full_names);
         let entry = |name: String| SignalReading {
             term: Term::of(&name),
             name,
             query: String::new(),
-            reading: Reading::Errored(text.to_owned()),
+            reading: reading.clone(),
         };
         Self { signals: names.map(entry).collect() }
+    }
+
+    /// Nothing for any signal, and why.
+    #[must_use]
+    pub fn missing(signals: &[super::signal::Signal], reason: MissingReason) -> Self {
+        Self::all(signals, &Reading::Missing(reason))
     }
 
     /// The first error, if nothing can be said about errors or about anything. Without another signal the judge goes on,

@@ -9,6 +9,7 @@ use super::describe::{annotation, flag, missing, text};
 use super::plan::{Gone, UndoPatch};
 use super::template::same_template;
 use super::{LAST_ROLLBACK, UndoError, UndoRequest};
+use crate::domain::policy::Kind;
 
 /// The cause with which a namespace that is being deleted refuses writes.
 const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
@@ -74,7 +75,7 @@ pub fn classify_answer(
     if !same_template(template, &sent.template) || last_rollback.as_deref() != sent.last_rollback.as_str() {
         return Ok(Meaning::Superseded);
     }
-    if flag(fresh, "/spec/paused")? {
+    if request.target.kind == Kind::Deployment && flag(fresh, "/spec/paused")? {
         return Ok(Meaning::Paused);
     }
     Ok(meaning_of_causes(answer))

@@ -68,6 +68,8 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
         paused: flag(workload, "/spec/paused")?,
         strategy: strategy(kind, workload),
         partition: count(workload, "/spec/updateStrategy/rollingUpdate/partition")?.unwrap_or(0),
+        first_ordinal: count(workload, "/spec/ordinals/start")?.unwrap_or(0),
+        update_revision: workload.pointer("/status/updateRevision").and_then(Value::as_str).map(RevisionHash::new),
         has_volumes: workload
             .pointer("/spec/volumeClaimTemplates")
             .and_then(Value::as_array)
@@ -110,6 +112,7 @@ pub(super) fn identity(kind: Kind, holder: &Value) -> Option<RevisionHash> {
     }
 }
 
+/// The template that a `ReplicaSet` or `ControllerRevision` holds.
 pub(super) fn held_template(kind: Kind, holder: &Value) -> Option<&Value> {
     holder.pointer(if kind == Kind::Deployment { "/spec/template" } else { "/data/spec/template" })
 }
@@ -121,6 +124,7 @@ pub(super) fn number(kind: Kind, holder: &Value) -> u64 {
     }
 }
 
+/// The revision of a template among its holders; the newest number wins where two hold it.
 pub(super) fn current(kind: Kind, template: &Value, owned: &[&Value]) -> Option<RevisionHash> {
     let wanted = normalise(template);
     let same = |holder: &&&Value| held_template(kind, holder).is_some_and(|held| normalise(held) == wanted);

@@ -12,6 +12,7 @@ mod held;
 mod only_in_good;
 mod ownership;
 mod plan;
+mod stuck;
 mod template;
 mod verify;
 
@@ -26,9 +27,10 @@ pub use describe::{describe, fingerprint};
 pub use held::{Held, held};
 pub use only_in_good::only_in_good;
 pub use ownership::{HandBack, owns_template, plan_hand_back};
-pub use plan::{Gone, UndoPatch, UndoPlan, plan_undo};
-pub use template::{find_revision, normalise, same_template};
-pub use verify::{VerifyOutcome, VerifyState, verify, verify_deadline};
+pub use plan::{Gone, UndoPatch, UndoPlan, find_revision, plan_undo};
+pub use stuck::{Freeing, StuckPod, stuck_pod};
+pub use template::{normalise, same_template};
+pub use verify::{VerifyOutcome, VerifyState, left_alone, verify, verify_deadline};
 
 use super::policy::Target;
 use super::rollout::RevisionHash;

@@ -10,6 +10,7 @@ use super::only_in_good::only_in_good;
 use super::template::{is_controlled_by, normalise};
 use super::{LAST_ROLLBACK, UndoError, UndoRequest};
 use crate::domain::policy::Kind;
+use crate::domain::rollout::RevisionHash;
 
 /// Why there is nothing left to act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub enum UndoPlan {
     TargetGone(Gone),
     /// The good revision does not exist any more.
     NothingToGoBackTo,
+    /// The good revision exists, and what it holds is no pod template.
+    Unreadable,
 }
 
 /// Plans an undo against objects read this moment: the workload, what holds its revisions, and the template that the
@@ -87,10 +90,12 @@ pub fn plan_undo(
     if kind == Kind::Deployment && flag(workload, "/spec/paused")? {
         return Ok(UndoPlan::Paused);
     }
-    let held = owned.iter().find(|holder| identity(kind, holder).as_ref() == Some(&request.to));
-    let held = held.and_then(|holder| held_template(kind, holder));
-    let Some(good) = held.or_else(|| genuine(request, kept?)) else {
-        return Ok(UndoPlan::NothingToGoBackTo);
+    let holder = owned.iter().find(|holder| identity(kind, holder).as_ref() == Some(&request.to));
+    let held = holder.and_then(|holder| held_template(kind, holder)).filter(|held| is_template(held));
+    let copy = kept.and_then(|kept| genuine(request, kept));
+    let Some(good) = held.or_else(|| copy.filter(|copy| is_template(copy))) else {
+        let exists = holder.is_some() || copy.is_some();
+        return Ok(if exists { UndoPlan::Unreadable } else { UndoPlan::NothingToGoBackTo });
     };
     Ok(UndoPlan::Patch(Box::new(patch(request, workload, template, &normalise(good)))))
 }
@@ -101,6 +106,18 @@ fn genuine<'a>(request: &UndoRequest, kept: &'a Value) -> Option<&'a Value> {
     let wanted = request.kept.as_ref()?;
     let template = kept.pointer("/data/spec/template")?;
     (is_controlled_by(kept, &wanted.owner) && fingerprint(template) == wanted.template).then_some(template)
+}
+
+/// The revision of a template among the objects that hold the workload's revisions.
+#[must_use]
+pub fn find_revision(request: &UndoRequest, template: &Value, holders: &[Value]) -> Option<RevisionHash> {
+    let owned: Vec<&Value> = holders.iter().filter(|holder| is_controlled_by(holder, &request.uid)).collect();
+    current(request.target.kind, template, &owned)
+}
+
+/// Whether something has containers to run. What a `ControllerRevision` holds the API server does not check.
+fn is_template(template: &Value) -> bool {
+    template.pointer("/spec/containers").and_then(Value::as_array).is_some_and(|containers| !containers.is_empty())
 }
 
 fn patch(request: &UndoRequest, workload: &Value, template: &Value, good: &Value) -> UndoPatch {

@@ -1,7 +1,6 @@
 //! Which template is which revision.
 //!
-//! Role: compare pod templates as the Deployment controller does. Inputs: raw templates and ReplicaSets. Outputs:
-//! equality, hashes. Must never import: other rooms.
+//! Role: compare pod templates as controllers do. Inputs: raw templates and what holds them. Outputs: equality, hashes. Must never import: other rooms.
 
 use serde_json::Value;
 
@@ -28,17 +27,6 @@ pub fn normalise(template: &Value) -> Value {
 #[must_use]
 pub fn same_template(a: &Value, b: &Value) -> bool {
     normalise(a) == normalise(b)
-}
-
-/// The revision whose ReplicaSet carries this template. The newest number wins where two do.
-#[must_use]
-pub fn find_revision<'a>(template: &Value, replica_sets: impl IntoIterator<Item = &'a Value>) -> Option<RevisionHash> {
-    let wanted = normalise(template);
-    replica_sets
-        .into_iter()
-        .filter(|set| set.pointer("/spec/template").is_some_and(|template| normalise(template) == wanted))
-        .max_by_key(|set| number_of(set))
-        .and_then(hash_of)
 }
 
 /// The hash label of a ReplicaSet.

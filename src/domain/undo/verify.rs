@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::rollout::{PodFact, RevisionHash, Workload};
+use crate::domain::policy::Kind;
+use crate::domain::rollout::{PodFact, RevisionHash, Strategy, Workload};
 
 /// Restored pods must stay Ready this long even where the workload asks for less.
 pub const STEADY: Duration = Duration::from_secs(30);
@@ -20,6 +21,8 @@ pub struct VerifyState {
     pub uid: Arc<str>,
     /// The revision that was put back.
     pub revision: RevisionHash,
+    /// The revision that was undone.
+    pub bad: RevisionHash,
     /// The generation after the patch; `None` when it is not known (found done by another leader).
     pub generation: Option<i64>,
     /// When the patch was sent.
@@ -47,11 +50,12 @@ pub enum VerifyOutcome {
     Superseded,
 }
 
-/// When verification gives up: the user's time-out, but never before the workload's own progress deadline.
+/// When verification gives up: the user's time-out, but never before a Deployment's own progress deadline. The other
+/// kinds have none.
 #[must_use]
 pub fn verify_deadline(started: Timestamp, time_out: Duration, workload: &Workload) -> Timestamp {
-    let least = Duration::from_secs(u64::from(workload.progress_deadline_seconds));
-    after(started, time_out.max(least))
+    let deadline = if workload.kind == Kind::Deployment { workload.progress_deadline_seconds } else { 0 };
+    after(started, time_out.max(Duration::from_secs(deadline.into())))
 }
 
 /// Verifies an undo.
@@ -90,7 +94,7 @@ fn missing(state: &VerifyState, workload: &Workload, pods: &[PodFact], behind: b
         return Some("the patch was not seen in the cache yet".to_owned());
     }
     if workload.current.is_none() {
-        return Some("no replica set carries the restored template".to_owned());
+        return Some("no revision of the workload holds the restored template".to_owned());
     }
     if workload.paused {
         return Some("the workload was paused".to_owned());
@@ -98,11 +102,14 @@ fn missing(state: &VerifyState, workload: &Workload, pods: &[PodFact], behind: b
     if workload.observed_generation < workload.generation {
         return Some("the controller has not observed the undo yet".to_owned());
     }
-    let live = || pods.iter().filter(|pod| pod.is_live());
+    if workload.strategy == Strategy::OnDelete {
+        return missing_on_delete(state, workload, pods);
+    }
+    let live = || pods.iter().filter(|pod| pod.is_live() && !workload.leaves_alone(pod));
     let others = live().filter(|pod| pod.revision != state.revision).count();
     let good = live().filter(|pod| pod.revision == state.revision).count();
     let ready = live().filter(|pod| pod.revision == state.revision && pod.ready_since.is_some()).count();
-    let wanted = workload.replicas;
+    let wanted = workload.wanted();
     if u32::try_from(ready).is_ok_and(|ready| ready < wanted) {
         return Some(format!("{ready} of {wanted} pods are Ready on the restored revision"));
     }
@@ -110,6 +117,47 @@ fn missing(state: &VerifyState, workload: &Workload, pods: &[PodFact], behind: b
         return Some(format!("{} pods of the restored revision are not Ready", good - ready));
     }
     (others > 0).then(|| format!("{others} pods of another revision are still there"))
+}
+
+/// Where nobody replaces pods, only those of the bad revision have to go; how old the others are is their owner's affair.
+fn missing_on_delete(state: &VerifyState, workload: &Workload, pods: &[PodFact]) -> Option<String> {
+    let live = || pods.iter().filter(|pod| pod.is_live());
+    let mut left: Vec<&str> = live().filter(|pod| pod.revision == state.bad).map(|pod| &*pod.pod.name).collect();
+    if !left.is_empty() {
+        left.sort_unstable();
+        let names = named(&left);
+        let bad = &state.bad;
+        return Some(format!("nobody replaces pods, because the update strategy is OnDelete: {names} still run {bad}"));
+    }
+    let there = live().count();
+    let wanted = workload.replicas;
+    if u32::try_from(there).is_ok_and(|there| there < wanted) {
+        return Some(format!("{there} of {wanted} pods are there"));
+    }
+    let unready = live().filter(|pod| pod.revision == state.revision && pod.ready_since.is_none()).count();
+    (unready > 0).then(|| format!("{unready} pods of the restored revision are not Ready"))
+}
+
+/// Names for people, the first few of many.
+pub(super) fn named(names: &[&str]) -> String {
+    const MOST: usize = 5;
+    let shown = names.get(..MOST).unwrap_or(names).join(", ");
+    let more = names.len().saturating_sub(MOST);
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
+/// What a partition keeps from being undone, for people.
+#[must_use]
+pub fn left_alone(bad: &RevisionHash, workload: &Workload, pods: &[PodFact]) -> Option<String> {
+    if workload.kind != Kind::StatefulSet || workload.partition == 0 {
+        return None;
+    }
+    let first = workload.first_ordinal.saturating_add(workload.partition);
+    let still = pods.iter().filter(|pod| pod.is_live() && workload.leaves_alone(pod) && pod.revision == *bad);
+    let mut still: Vec<&str> = still.map(|pod| &*pod.pod.name).collect();
+    still.sort_unstable();
+    let keep = format!("pods with an ordinal below {first} keep their revision (rollingUpdate.partition)");
+    Some(if still.is_empty() { keep } else { format!("{keep}, of them {} the bad one", named(&still)) })
 }
 
 /// When every pod will have been undisturbed for long enough.

@@ -2,7 +2,7 @@ use super::*;
 
 const GUARD: &str = "uid-of-the-guard";
 
-fn kept(template: &Value) -> Value {
+pub(super) fn kept(template: &Value) -> Value {
     json!({
         "metadata": {"name": "guard-good-1", "ownerReferences": [{"uid": GUARD, "controller": true}]},
         "data": {"spec": {"template": normalise(template)}},
@@ -10,7 +10,7 @@ fn kept(template: &Value) -> Value {
     })
 }
 
-fn remembering(template: &Value) -> UndoRequest {
+pub(super) fn remembering(template: &Value) -> UndoRequest {
     let name = "guard-good-1".to_owned();
     let kept = KeptTemplate { name, template: fingerprint(template), owner: GUARD.to_owned() };
     UndoRequest { kept: Some(kept), ..request() }

@@ -1,8 +1,10 @@
 mod answers;
 mod hand_back;
 mod kept;
+mod kinds;
 mod patch;
 mod reading;
+mod stuck;
 mod verifying;
 
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::fixture::{self, at};
-use crate::domain::rollout::{PodFact, Workload};
+use crate::domain::rollout::{PodFact, Strategy as Updates, Workload};
 
 fn workload() -> Workload {
     let mut object = deployment();
@@ -20,7 +20,8 @@ fn pod(name: &str, revision: &str, ready_since: Option<i64>) -> PodFact {
 }
 
 fn state() -> VerifyState {
-    VerifyState { uid: UID.into(), revision: RevisionHash::new("good"), generation: Some(3), started: at(100) }
+    let (revision, bad) = (RevisionHash::new("good"), RevisionHash::new("bad"));
+    VerifyState { uid: UID.into(), revision, bad, generation: Some(3), started: at(100) }
 }
 
 fn look(now: i64, workload: &Workload, pods: &[PodFact]) -> VerifyOutcome {
@@ -101,6 +102,55 @@ fn another_push_supersedes_and_a_stale_cache_does_not() {
 fn the_deadline_is_never_before_the_workloads_own() {
     assert_eq!(verify_deadline(at(100), Duration::from_mins(1), &workload()), at(700));
     assert_eq!(verify_deadline(at(100), Duration::from_mins(15), &workload()), at(1000));
+    let set = Workload { kind: Kind::StatefulSet, ..workload() };
+    assert_eq!(verify_deadline(at(100), Duration::from_mins(1), &set), at(160), "it has none");
+}
+
+fn set(replicas: u32, partition: u32) -> Workload {
+    let update_revision = Some(RevisionHash::new("good"));
+    Workload { kind: Kind::StatefulSet, replicas, partition, update_revision, ..workload() }
+}
+
+#[test]
+fn pods_below_a_partition_are_not_waited_for_and_are_named() {
+    let canary = set(3, 2);
+    let left = [pod("db-0", "bad", Some(10)), pod("db-1", "older", None), pod("db-2", "good", Some(110))];
+    assert!(matches!(look(139, &canary, &left), VerifyOutcome::Waiting { until, .. } if until == at(140)));
+    assert_eq!(look(140, &canary, &left), VerifyOutcome::Succeeded);
+    let said = left_alone(&state().bad, &canary, &left).expect("a partition");
+    assert_eq!(
+        said,
+        "pods with an ordinal below 2 keep their revision (rollingUpdate.partition), of them db-0 the bad one"
+    );
+    assert_eq!(why(look(140, &set(3, 1), &left)), "1 of 2 pods are Ready on the restored revision");
+    assert_eq!(left_alone(&state().bad, &set(3, 0), &left), None);
+    let later = Workload { first_ordinal: 5, ..set(2, 1) };
+    let pods = [pod("db-5", "bad", Some(10)), pod("db-6", "good", Some(110))];
+    assert_eq!(look(140, &later, &pods), VerifyOutcome::Succeeded, "ordinals may begin anywhere");
+}
+
+#[test]
+fn where_nobody_replaces_pods_those_of_the_bad_revision_are_named() {
+    for kind in [Kind::StatefulSet, Kind::DaemonSet] {
+        let by_hand = Workload { kind, strategy: Updates::OnDelete, ..set(2, 0) };
+        let bad = [pod("db-1", "bad", Some(10)), pod("db-0", "bad", None)];
+        let said = why(look(200, &by_hand, &bad));
+        assert!(said.contains("OnDelete") && said.contains("db-0, db-1 still run bad"), "{said}");
+        assert!(matches!(look(700, &by_hand, &bad), VerifyOutcome::TimedOut { .. }));
+        let older = [pod("db-1", "older", None), pod("db-0", "good", Some(110))];
+        assert_eq!(look(200, &by_hand, &older), VerifyOutcome::Succeeded, "how old others are is their owner's affair");
+        assert_eq!(why(look(200, &by_hand, &older[1..])), "1 of 2 pods are there");
+        let unready = [pod("db-1", "older", None), pod("db-0", "good", None)];
+        assert_eq!(why(look(200, &by_hand, &unready)), "1 pods of the restored revision are not Ready");
+    }
+}
+
+#[test]
+fn a_surge_pod_of_a_daemon_set_is_waited_for_until_it_is_gone() {
+    let surging = Workload { kind: Kind::DaemonSet, replicas: 1, ..workload() };
+    let pods = [pod("a", "bad", None), pod("b", "good", Some(110))];
+    assert_eq!(why(look(200, &surging, &pods)), "1 pods of another revision are still there");
+    assert_eq!(look(200, &surging, &pods[1..]), VerifyOutcome::Succeeded);
 }
 
 proptest! {
