@@ -25,6 +25,7 @@ use deployment_guard::observe::pods::WorkloadKey;
 use deployment_guard::record::events::Events;
 use deployment_guard::record::recordings::Recordings;
 use deployment_guard::record::samples::Samples;
+use deployment_guard::record::templates::Templates;
 use deployment_guard::telemetry::metrics::Metrics;
 use http::{Method, Request};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -254,7 +255,8 @@ fn context(world: &World, client: Client, classes: reflector::Store<GuardClass>,
         events: Events::new(client.clone(), None, CALL_TIMEOUT),
         inspections,
         recordings: Recordings::new(None),
-        samples: Samples::new(client, redactor.clone(), CALL_TIMEOUT),
+        samples: Samples::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
+        templates: Templates::new(client, redactor.clone(), CALL_TIMEOUT),
         redactor,
         metrics,
         health: Arc::default(),
