@@ -22,6 +22,7 @@ pub mod restore;
 pub mod run;
 pub mod sources;
 pub mod storms;
+pub mod suspensions;
 pub mod verdict;
 
 pub use run::{Ended, Settings, run};

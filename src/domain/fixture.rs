@@ -92,6 +92,7 @@ pub(crate) fn workload(current: Option<&str>, known: &[(&str, u64)]) -> Workload
         deadline_passed: false,
         controlled_by: None,
         applier: None,
+        suspension: None,
         template_manager: None,
         skip: None,
         last_rollback: None,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::git_ops::Marker;
 use super::judge::Overlap;
 use super::pod::ContainerFact;
 use super::policy::Kind;
@@ -242,6 +243,8 @@ pub struct Workload {
     pub controlled_by: Option<String>,
     /// What applies it.
     pub applier: Option<Applier>,
+    /// The suspension of its sync that stands on the workload itself, if we made one.
+    pub suspension: Option<Marker>,
     /// Who changed the template last, by managed fields.
     pub template_manager: Option<String>,
     /// `deploymentguard.dev/skip`, if set.

@@ -54,6 +54,10 @@ pub enum EventReason {
     StormBreakerOpen,
     /// Something else applies the workload.
     GitOpsConflict,
+    /// What applies the workload is suspended for an undo.
+    SyncSuspended,
+    /// It no longer is.
+    SyncResumed,
     /// A person is asked.
     ApprovalRequired,
     /// A person answered, or nobody did.
@@ -87,6 +91,8 @@ impl EventReason {
             Self::RollbackLimitReached => "RollbackLimitReached",
             Self::StormBreakerOpen => "StormBreakerOpen",
             Self::GitOpsConflict => "GitOpsConflict",
+            Self::SyncSuspended => "SyncSuspended",
+            Self::SyncResumed => "SyncResumed",
             Self::ApprovalRequired => "ApprovalRequired",
             Self::ApprovalAnswered => "ApprovalAnswered",
             Self::RollbackReverted => "RollbackReverted",
@@ -101,6 +107,8 @@ impl EventReason {
             | Self::AnalysisPassed
             | Self::RollbackStarted
             | Self::RollbackSucceeded
+            | Self::SyncSuspended
+            | Self::SyncResumed
             | Self::ApprovalAnswered => EventType::Normal,
             Self::AnalysisFailed
             | Self::MetricsUnavailable
@@ -143,6 +151,8 @@ impl EventReason {
             | Self::GitOpsConflict
             | Self::ApprovalRequired
             | Self::ApprovalAnswered
+            | Self::SyncSuspended
+            | Self::SyncResumed
             | Self::RollbackReverted
             | Self::RollbackDidNotHelp => "Undo",
         }

@@ -7,11 +7,9 @@ use serde_json::Value;
 
 use super::describe::annotation;
 use super::ownership::managers_of_template;
+use crate::domain::git_ops::FLUX_RECONCILE;
 use crate::domain::managers;
 use crate::domain::rollout::{Applier, Tool};
-
-/// Flux leaves an object alone that is annotated so.
-const FLUX_RECONCILE: &str = "kustomize.toolkit.fluxcd.io/reconcile";
 
 /// What applies the workload, the most persistent first.
 pub(super) fn applier(workload: &Value) -> Option<Applier> {

@@ -13,6 +13,7 @@ use super::template::{controller_of, hash_of, is_controlled_by, normalise, numbe
 use super::applier::{applier, template_manager};
 use super::configuration::configuration;
 use super::{IRREVERSIBLE, LAST_ROLLBACK, SKIP, UndoError};
+use crate::domain::git_ops::Marker;
 use crate::domain::policy::Kind;
 use crate::domain::rollout::{Revision, RevisionHash, Strategy, Workload};
 
@@ -84,6 +85,7 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
             .is_some_and(|found| found.get("reason").and_then(Value::as_str) == Some("ProgressDeadlineExceeded")),
         controlled_by: controller_of(workload).map(owner_name),
         applier: applier(workload),
+        suspension: Marker::of(workload),
         template_manager: template_manager(workload),
         skip: annotation(workload, SKIP),
         last_rollback: annotation(workload, LAST_ROLLBACK),
