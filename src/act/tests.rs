@@ -196,6 +196,7 @@ fn request() -> UndoRequest {
         uid: "uid-1".into(),
         from: RevisionHash::new("bad"),
         to: RevisionHash::new("good"),
+        kept: None,
     }
 }
 

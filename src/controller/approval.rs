@@ -37,7 +37,9 @@ pub fn ask(
     let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
     let command = |key: &str| {
         let (namespace, name, decision) = (&case.key.namespace, &case.key.name, &pending.decision);
-        format!("kubectl -n {namespace} annotate --overwrite dg/{name} {key}='{decision} by '$(kubectl auth whoami -o jsonpath={{.status.userInfo.username}})")
+        format!(
+            "kubectl -n {namespace} annotate --overwrite dg/{name} {key}='{decision} by '$(kubectl auth whoami -o jsonpath={{.status.userInfo.username}})"
+        )
     };
     case.draft.pending_action = Some(PendingAction {
         decision: pending.decision.clone(),
@@ -157,7 +159,12 @@ fn lapse(case: &mut Case<'_>, current: &Current, workload: &Workload, reason: Re
     case.observe_condition(Type::Reconciling, false, reason, message);
     let rejected = reason == Reason::Rejected;
     case.observe_condition(Type::Stalled, !rejected, reason, message);
-    case.observe_condition(Type::Healthy, Truth::False, reason, &format!("revision {} is bad: {message}", current.revision));
+    case.observe_condition(
+        Type::Healthy,
+        Truth::False,
+        reason,
+        &format!("revision {} is bad: {message}", current.revision),
+    );
     case.note(EventReason::ApprovalAnswered, message.to_owned());
 }
 

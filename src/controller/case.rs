@@ -421,6 +421,10 @@ impl<'a> Case<'a> {
     /// what was asked for is no standstill.
     fn stall(&self) -> Option<(bool, Reason, String)> {
         let current = self.progress.current.as_ref()?;
+        if current.stage == Stage::KnownBad {
+            let said = condition::find(&self.draft.conditions, Type::Healthy)?;
+            return Some((true, Reason::RollbackReverted, said.message.clone()));
+        }
         let last = self.draft.last_decision.as_ref()?;
         let about = match current.stage {
             Stage::Condemned => Some(last.from_revision.as_str()),
@@ -433,7 +437,8 @@ impl<'a> Case<'a> {
         let why = last.action_reason.as_deref()?;
         let (word, message) = why.split_once(": ").unwrap_or((why, why));
         let reason = Reason::parse(word)?;
-        let asked_for = matches!(reason, Reason::SuppressedByMode | Reason::Suspended | Reason::Superseded);
+        let asked_for =
+            matches!(reason, Reason::SuppressedByMode | Reason::Suspended | Reason::Superseded | Reason::Rejected);
         Some((!asked_for, reason, message.to_owned()))
     }
 
@@ -445,7 +450,7 @@ impl<'a> Case<'a> {
         };
         // While nothing goes on, only the spec matters; status churn buys no read.
         let busy = self.progress.undo.is_some()
-            || self.progress.current.as_ref().is_none_or(|current| current.stage.is_judging());
+            || self.progress.current.as_ref().is_none_or(|current| current.stage.is_active());
         if let Some((version, workload)) = &self.remembered.workload
             && (*version == seen.version || (!busy && workload.generation == seen.generation && !workload.owns_template))
             && workload.uid == seen.uid

@@ -55,8 +55,7 @@ pub async fn finish(
     let current =
         Current { baseline: Some(undo.to.clone()), ..Current::new(undo.from.clone(), undo.intended, Stage::Judging) };
     let undone = case.progress.undone.clone();
-    let choice =
-        workload.exists(&undo.to).then(|| Choice { revision: undo.to.clone(), trust: Trust::NeverJudged });
+    let choice = workload.exists(&undo.to).then(|| Choice { revision: undo.to.clone(), trust: Trust::NeverJudged });
     let of_class = case.ctx.storms.of(class).moments(&undo.decision);
     let proposal = Proposal {
         policy,
@@ -397,7 +396,8 @@ pub fn overtaken(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, c
 /// A revision that was undone is back: it is not judged and not undone again, and people are told once who did it.
 pub fn back_again(case: &mut Case<'_>, workload: &Workload, current: &Current, bad: &BadRevision) {
     let known = case.draft.current.as_ref();
-    let is_news = known.is_none_or(|known| known.revision != bad.revision.as_str() || known.state != Stage::KnownBad.as_str());
+    let is_news =
+        known.is_none_or(|known| known.revision != bad.revision.as_str() || known.state != Stage::KnownBad.as_str());
     if bad.until > case.now {
         case.wake_at(bad.until);
     }

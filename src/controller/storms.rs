@@ -80,11 +80,7 @@ impl OfClass<'_> {
         let mut listed: Vec<_> = undos
             .iter()
             .map(|(decision, undo)| {
-                let entry = StormUndo {
-                    time: time_ms(undo.at),
-                    guard: undo.guard.clone(),
-                    decision: decision.clone(),
-                };
+                let entry = StormUndo { time: time_ms(undo.at), guard: undo.guard.clone(), decision: decision.clone() };
                 (undo.at, entry)
             })
             .collect();
@@ -115,9 +111,9 @@ mod tests {
     use super::*;
 
     fn class(undos: &[(&str, &str)]) -> GuardClass {
-        let stored: Vec<_> =
-            undos.iter().map(|(time, decision)| serde_json::json!({"time": time, "guard": "a/b", "decision": decision}));
-        let stored: Vec<_> = stored.collect();
+        let entry =
+            |(time, decision): &(&str, &str)| serde_json::json!({"time": time, "guard": "a/b", "decision": decision});
+        let stored: Vec<_> = undos.iter().map(entry).collect();
         serde_json::from_value(serde_json::json!({
             "apiVersion": "deploymentguard.dev/v1alpha1", "kind": "GuardClass", "metadata": {"name": "default"},
             "spec": {"prometheus": {"url": "http://p"}}, "status": {"stormBreaker": {"open": false, "undos": stored}},

@@ -235,7 +235,12 @@ fn settle(
             let held = current.stage == Stage::Held;
             case.observe_condition(Type::Reconciling, held, decided.reason, &decided.message);
             if current.stage == Stage::Unproven && pods_were_well(&current, workload, pods, grounds) {
-                know_good(case, &current, Trust::PodsOnly, "its pods were well for a whole window; nothing was measured");
+                know_good(
+                    case,
+                    &current,
+                    Trust::PodsOnly,
+                    "its pods were well for a whole window; nothing was measured",
+                );
             }
         }
     }

@@ -64,8 +64,7 @@ pub const OWN: &[(&str, Check)] =
     &[("mode", mode), ("max-per-day", max_per_day), ("cooldown", cooldown), ("storm-breaker", storm_breaker)];
 
 /// Where a person is asked first, though nothing objects.
-pub const ASKS: &[(&str, Check)] =
-    &[("irreversible", irreversible), ("volumes", volumes), ("approval", approval)];
+pub const ASKS: &[(&str, Check)] = &[("irreversible", irreversible), ("volumes", volumes), ("approval", approval)];
 
 /// Asks every rule.
 #[must_use]

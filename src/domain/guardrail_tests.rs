@@ -1,9 +1,9 @@
 use super::*;
 use crate::domain::facts::PodPolicy;
 use crate::domain::fixture::{self, at};
+use crate::domain::known_good::Trust;
 use crate::domain::logs::LogPolicy;
 use crate::domain::plan::Stage;
-use crate::domain::known_good::Trust;
 use crate::domain::policy::{Analysis, Interval, Kind, OnInconclusive, RollbackPolicy, Scorer, StormPolicy, Target};
 use crate::domain::probe::ProbePolicy;
 use crate::domain::rollout::{Applier, RevisionHash};
@@ -117,7 +117,9 @@ fn what_was_put_into_the_workloads_own_hands_is_undone() {
     case.workload.applier = applied_by(Tool::Helm);
     assert_eq!(objection(&case, at(0)), None);
     case.workload.applier = applied_by(Tool::ArgoCd);
-    for (policy, wanted) in [(GitOpsPolicy::Suspend, None), (GitOpsPolicy::Rollback, None), (GitOpsPolicy::Recommend, Some("git-ops"))] {
+    for (policy, wanted) in
+        [(GitOpsPolicy::Suspend, None), (GitOpsPolicy::Rollback, None), (GitOpsPolicy::Recommend, Some("git-ops"))]
+    {
         case.policy.rollback.git_ops = policy;
         assert_eq!(objection(&case, at(0)), wanted);
     }

@@ -134,7 +134,12 @@ mod tests {
         BadRevision { revision: hash(revision), decision: "d".into(), undone: at(0), until: at(1000) }
     }
 
-    fn chosen(target: RollbackTarget, good: &[ProvenGood], bad: &[BadRevision], gone: &[&str]) -> Option<(String, Trust)> {
+    fn chosen(
+        target: RollbackTarget,
+        good: &[ProvenGood],
+        bad: &[BadRevision],
+        gone: &[&str],
+    ) -> Option<(String, Trust)> {
         let current = current("v4", Some("v3"));
         choose(target, &current, good, bad, |revision| !gone.contains(&revision.as_str()))
             .map(|choice| (choice.revision.to_string(), choice.trust))

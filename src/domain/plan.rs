@@ -304,13 +304,7 @@ pub fn situation(progress: &Progress, workload: &Workload, pods: &[PodFact], now
 }
 
 /// A template that follows another one: a revision that was undone before stands and is not judged.
-fn next(
-    progress: &Progress,
-    before: &Current,
-    revision: &RevisionHash,
-    pods: &[PodFact],
-    now: Timestamp,
-) -> Situation {
+fn next(progress: &Progress, before: &Current, revision: &RevisionHash, pods: &[PodFact], now: Timestamp) -> Situation {
     let current = begin(before, revision, pods, now);
     match known_bad(progress, revision, now) {
         Some(bad) => Situation::BackAgain(Current { stage: Stage::KnownBad, ..current }, bad.clone()),

@@ -26,6 +26,7 @@ fn undo(sent: Option<i64>) -> PendingUndo {
         workload_uid: "w".into(),
         from: hash("bad"),
         to: hash("good"),
+        kept: None,
         intended: at(1),
         sent: sent.map(at),
     }
@@ -143,6 +144,74 @@ fn the_window_counts_from_the_first_ready_pod_and_waits_for_it() {
     assert_eq!(window_end(&judged, &analysis, &world), at(60));
 }
 
+fn undone(revision: &str, until: i64) -> BadRevision {
+    BadRevision { revision: hash(revision), decision: "d0".into(), undone: at(0), until: at(until) }
+}
+
+#[test]
+fn what_was_undone_and_comes_back_is_not_judged_until_it_is_forgotten() {
+    let world = workload(Some("bad"), &[("good", 1), ("bad", 2)]);
+    let serving = Progress { bad: vec![undone("bad", 100)], ..progress(current("good", None, Stage::Serving)) };
+    let Situation::BackAgain(seen, bad) = situation(&serving, &world, &[], at(9)) else { panic!() };
+    assert_eq!((seen.stage, seen.baseline.clone(), bad.until), (Stage::KnownBad, Some(hash("good")), at(100)));
+    assert!(matches!(situation(&serving, &world, &[], at(100)), Situation::Begin(_)), "forgotten");
+
+    let standing = Progress { current: Some(seen), ..serving };
+    assert!(matches!(situation(&standing, &world, &[], at(99)), Situation::BackAgain(..)));
+    let Situation::Begin(again) = situation(&standing, &world, &[], at(100)) else { panic!() };
+    assert_eq!((again.stage, again.started, again.baseline), (Stage::Judging, at(100), Some(hash("good"))));
+}
+
+#[test]
+fn a_new_revision_is_judged_whatever_was_undone_before() {
+    let world = workload(Some("fixed"), &[("good", 1), ("bad", 2), ("fixed", 3)]);
+    let standing =
+        Progress { bad: vec![undone("bad", 100)], ..progress(current("bad", Some("good"), Stage::KnownBad)) };
+    let Situation::Begin(seen) = situation(&standing, &world, &[], at(9)) else { panic!() };
+    assert_eq!((seen.stage, seen.baseline), (Stage::Judging, Some(hash("good"))));
+}
+
+#[test]
+fn what_comes_back_before_an_undo_is_verified_is_not_undone_again() {
+    let world = workload(Some("bad"), &[("good", 1), ("bad", 2)]);
+    let before = Progress { undo: Some(undo(Some(2))), ..progress(current("good", None, Stage::Restoring)) };
+    let Situation::Overtaken(_, seen) = situation(&before, &world, &[], at(9)) else { panic!() };
+    assert_eq!(seen.stage, Stage::KnownBad);
+}
+
+#[test]
+fn a_template_put_back_from_what_is_kept_is_recognised_whatever_its_hash() {
+    let mut world = workload(Some("good-again"), &[("bad", 2), ("good-again", 3)]);
+    world.template = 7;
+    let kept = Some(Kept { name: "shop-good-1".into(), template: 7 });
+    let before = Progress {
+        undo: Some(PendingUndo { kept, ..undo(Some(2)) }),
+        ..progress(current("good", None, Stage::Restoring))
+    };
+    let Situation::Verify(found) = situation(&before, &world, &[], at(9)) else { panic!() };
+    assert_eq!(found.to, hash("good-again"));
+    world.template = 8;
+    assert!(matches!(situation(&before, &world, &[], at(9)), Situation::Overtaken(..)));
+}
+
+#[test]
+fn a_person_is_waited_for_only_while_there_is_something_to_answer() {
+    let world = workload(Some("bad"), &[("good", 1), ("bad", 2)]);
+    let pending = PendingApproval {
+        decision: "d1".into(),
+        workload_uid: "w".into(),
+        from: hash("bad"),
+        to: hash("good"),
+        asked: at(0),
+        expires: at(900),
+    };
+    let waiting = progress(current("bad", Some("good"), Stage::AwaitingApproval));
+    let asked = Progress { pending: Some(pending.clone()), ..waiting.clone() };
+    assert!(matches!(situation(&asked, &world, &[], at(9)), Situation::AwaitApproval(_, found) if found == pending));
+    let Situation::Settled(seen) = situation(&waiting, &world, &[], at(9)) else { panic!() };
+    assert_eq!(seen.stage, Stage::Condemned);
+}
+
 proptest! {
     #[test]
     fn guards_of_one_interval_wake_together(millis in 0_i64..10_000_000_000, seconds in 1_u64..600) {
@@ -156,12 +225,13 @@ proptest! {
     }
 
     #[test]
-    fn a_revision_found_bad_is_never_a_baseline(stage in 0_usize..7, revision in "[ab]", base in proptest::option::of("[ab]")) {
+    fn a_revision_found_bad_is_never_a_baseline(stage in 0_usize..Stage::ALL.len(), revision in "[ab]", base in proptest::option::of("[ab]")) {
         let stage = Stage::ALL[stage];
         let before = progress(current(&revision, base.as_deref(), stage));
         let world = workload(Some("c"), &[("a", 1), ("b", 2), ("c", 3)]);
         let Situation::Begin(seen) = situation(&before, &world, &[], at(9)) else { panic!() };
-        if matches!(stage, Stage::Condemned | Stage::Judging | Stage::Held) {
+        let unfit = [Stage::Condemned, Stage::AwaitingApproval, Stage::KnownBad, Stage::Judging, Stage::Held];
+        if unfit.contains(&stage) {
             prop_assert_eq!(seen.baseline, base.as_deref().map(hash));
         } else {
             prop_assert_eq!(seen.baseline, Some(hash(&revision)));

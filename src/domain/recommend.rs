@@ -12,19 +12,21 @@ use super::rollout::{Tool, Workload};
 #[must_use]
 pub fn commands(namespace: &str, target: &Target, workload: &Workload, to: Option<&Choice>) -> Vec<String> {
     let number = to.and_then(|to| workload.revision(&to.revision)).map(|revision| revision.number);
-    let undo = number.filter(|number| *number > 0).map(|number| {
-        format!("kubectl -n {namespace} rollout undo {target} --to-revision={number}")
-    });
+    let undo = number
+        .filter(|number| *number > 0)
+        .map(|number| format!("kubectl -n {namespace} rollout undo {target} --to-revision={number}"));
     let Some(applier) = &workload.applier else { return undo.into_iter().collect() };
     let (name, of) = (&applier.name, flag(&applier.namespace));
     let now = |first: String| undo.as_ref().map(|undo| format!("{first} && {undo}"));
     match applier.tool {
         Tool::FluxKustomize => {
-            let lasting = format!("revert the commit in Git, then: flux reconcile kustomization {name}{of} --with-source");
+            let lasting =
+                format!("revert the commit in Git, then: flux reconcile kustomization {name}{of} --with-source");
             [Some(lasting), now(format!("flux suspend kustomization {name}{of}"))].into_iter().flatten().collect()
         }
         Tool::FluxHelm => {
-            let lasting = format!("revert the HelmRelease in Git, then: flux reconcile helmrelease {name}{of} --with-source");
+            let lasting =
+                format!("revert the HelmRelease in Git, then: flux reconcile helmrelease {name}{of} --with-source");
             [Some(lasting), now(format!("flux suspend helmrelease {name}{of}"))].into_iter().flatten().collect()
         }
         Tool::ArgoCd => {
@@ -64,11 +66,14 @@ mod tests {
         assert_eq!(
             flux,
             [
-                "revert the commit in Git, then: flux reconcile kustomization shop -n flux-system --with-source".to_owned(),
+                "revert the commit in Git, then: flux reconcile kustomization shop -n flux-system --with-source"
+                    .to_owned(),
                 format!("flux suspend kustomization shop -n flux-system && {undo}"),
             ]
         );
-        assert!(of(Some((Tool::ArgoCd, "")), "good")[1].starts_with("argocd app set shop --self-heal=false && kubectl"));
+        assert!(
+            of(Some((Tool::ArgoCd, "")), "good")[1].starts_with("argocd app set shop --self-heal=false && kubectl")
+        );
         assert!(of(Some((Tool::FluxHelm, "web")), "good")[0].contains("flux reconcile helmrelease shop -n web"));
     }
 

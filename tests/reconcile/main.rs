@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)] // A test that cannot go on says so.
 
 mod api_server;
+mod approval;
 mod deployments;
 mod evidence;
 mod facts;

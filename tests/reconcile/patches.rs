@@ -36,14 +36,21 @@ pub fn merge(object: &mut Value, patch: &Value) {
     ::json_patch::merge(object, patch);
 }
 
-/// Server-side apply: the status as a whole; of other objects what was applied before and is not any more goes away.
+/// Server-side apply: of the status each field as a whole; of other objects what was applied before and is not any more goes away.
 pub fn apply(object: &mut Value, body: &Value, last: Option<&Value>, of_status: bool) -> Result<(), Refused> {
     let version = &body["metadata"]["resourceVersion"];
     if !version.is_null() && *version != object["metadata"]["resourceVersion"] {
         return Err(Refused::Conflict);
     }
     if of_status {
-        object["status"] = body["status"].clone();
+        let fields = |body: &Value| body["status"].as_object().cloned().unwrap_or_default();
+        let mut status = fields(object);
+        // What this manager no longer names goes away; what others wrote stays.
+        for (key, _) in last.iter().flat_map(|last| fields(last)) {
+            status.remove(&key);
+        }
+        status.extend(fields(body));
+        object["status"] = Value::Object(status);
         return Ok(());
     }
     if let Some(last) = last {

@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn who_applies_is_read_from_what_tools_leave() {
-        let flux = json!({"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
+        let flux =
+            json!({"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
         let helm = json!({"meta.helm.sh/release-name": "shop", "meta.helm.sh/release-namespace": "web"});
         let cases = [
             (json!({"labels": flux}), Some((Tool::FluxKustomize, "apps", "flux-system"))),
@@ -94,7 +95,8 @@ mod tests {
 
     #[test]
     fn the_last_writer_of_the_template_is_named_and_never_ourselves() {
-        let entry = |manager: &str, time: &str, fields: Value| json!({"manager": manager, "time": time, "fieldsV1": fields});
+        let entry =
+            |manager: &str, time: &str, fields: Value| json!({"manager": manager, "time": time, "fieldsV1": fields});
         let template = json!({"f:spec": {"f:template": {}}});
         let workload = json!({"metadata": {"managedFields": [
             entry("helm", "2026-01-01T00:00:00Z", template.clone()),

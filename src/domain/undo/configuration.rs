@@ -69,7 +69,16 @@ mod tests {
             ],
         }});
         let found: Vec<_> = configuration(&template).into_iter().map(|found| (found.secret, found.name)).collect();
-        let wanted = [(false, "a"), (false, "c"), (false, "e"), (false, "g"), (true, "b"), (true, "d"), (true, "f"), (true, "h")];
+        let wanted = [
+            (false, "a"),
+            (false, "c"),
+            (false, "e"),
+            (false, "g"),
+            (true, "b"),
+            (true, "d"),
+            (true, "f"),
+            (true, "h"),
+        ];
         assert_eq!(found, wanted.map(|(secret, name)| (secret, name.to_owned())));
         assert!(configuration(&json!({})).is_empty());
     }

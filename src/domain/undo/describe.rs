@@ -8,10 +8,10 @@ use std::hash::{Hash, Hasher};
 
 use serde_json::Value;
 
-use super::ownership::owns_template;
-use super::template::{controller_of, hash_of, is_controlled_by, normalise, number_of};
 use super::applier::{applier, template_manager};
 use super::configuration::configuration;
+use super::ownership::owns_template;
+use super::template::{controller_of, hash_of, is_controlled_by, normalise, number_of};
 use super::{IRREVERSIBLE, LAST_ROLLBACK, SKIP, UndoError};
 use crate::domain::git_ops::Marker;
 use crate::domain::policy::Kind;

@@ -19,6 +19,7 @@ pub(super) fn request() -> UndoRequest {
         uid: UID.into(),
         from: RevisionHash::new("bad"),
         to: RevisionHash::new("good"),
+        kept: None,
     }
 }
 
@@ -59,7 +60,7 @@ pub(super) fn deployment() -> Value {
 }
 
 pub(super) fn planned(workload: &Value) -> UndoPatch {
-    match plan_undo(&request(), workload, &revisions()).expect("a usable workload") {
+    match plan_undo(&request(), workload, &revisions(), None).expect("a usable workload") {
         UndoPlan::Patch(patch) => *patch,
         other => panic!("no patch but {other:?}"),
     }

@@ -37,7 +37,7 @@ fn fields_newer_than_our_bindings_survive() {
 fn plan(change: impl FnOnce(&mut Value)) -> UndoPlan {
     let mut workload = deployment();
     change(&mut workload);
-    plan_undo(&request(), &workload, &revisions()).expect("a usable workload")
+    plan_undo(&request(), &workload, &revisions(), None).expect("a usable workload")
 }
 
 #[test]
@@ -51,14 +51,14 @@ fn every_situation_has_its_plan() {
     let done = |w: &mut Value| w["metadata"]["annotations"][LAST_ROLLBACK] = json!("decision-1");
     assert_eq!(plan(done), UndoPlan::AlreadyDone, "even with the bad template pushed again");
     let only_bad = [replica_set("bad", 2, &template("app:2"))];
-    assert_eq!(plan_undo(&request(), &deployment(), &only_bad), Ok(UndoPlan::NothingToGoBackTo));
+    assert_eq!(plan_undo(&request(), &deployment(), &only_bad, None), Ok(UndoPlan::NothingToGoBackTo));
 }
 
 #[test]
 fn replica_sets_of_another_workload_are_no_way_back() {
     let mut sets = revisions();
     sets[0]["metadata"]["ownerReferences"][0]["uid"] = json!("somebody else");
-    assert_eq!(plan_undo(&request(), &deployment(), &sets), Ok(UndoPlan::NothingToGoBackTo));
+    assert_eq!(plan_undo(&request(), &deployment(), &sets, None), Ok(UndoPlan::NothingToGoBackTo));
 }
 
 #[test]
@@ -129,7 +129,7 @@ proptest! {
         if let Some(paused) = paused {
             workload["spec"]["paused"] = json!(paused);
         }
-        let UndoPlan::Patch(patch) = plan_undo(&request(), &workload, &sets).expect("usable") else {
+        let UndoPlan::Patch(patch) = plan_undo(&request(), &workload, &sets, None).expect("usable") else {
             return Err(TestCaseError::fail("no patch"));
         };
         // What an autoscaler and the controllers write meanwhile does not matter.
@@ -147,7 +147,7 @@ proptest! {
         let mut pushed_again = patched;
         pushed_again["spec"]["template"] = workload["spec"]["template"].clone();
         prop_assert_eq!(apply(&pushed_again, &patch.operations), None);
-        prop_assert_eq!(plan_undo(&request(), &pushed_again, &sets), Ok(UndoPlan::AlreadyDone));
+        prop_assert_eq!(plan_undo(&request(), &pushed_again, &sets, None), Ok(UndoPlan::AlreadyDone));
     }
 
     #[test]
