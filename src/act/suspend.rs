@@ -206,10 +206,9 @@ impl Act {
         let namespaces: Vec<&str> =
             items(&list).filter_map(|item| item.pointer("/metadata/namespace")?.as_str()).collect();
         Ok(match namespaces.as_slice() {
-            [namespace] => Ok(Some(Place {
-                namespace: (*namespace).to_owned(),
-                object: Object::Application(name.to_owned()),
-            })),
+            [namespace] => {
+                Ok(Some(Place { namespace: (*namespace).to_owned(), object: Object::Application(name.to_owned()) }))
+            }
             found => Err(self.server.say(&format!("there are {} Applications of the name {name}", found.len()))),
         })
     }
@@ -259,3 +258,7 @@ fn found(resource: &str, item: &Value) -> Option<Found> {
     let git = revision_of(&object, item);
     Some(Found { place: Place { namespace: text("/metadata/namespace")?, object }, marker: Marker::of(item)?, git })
 }
+
+#[cfg(test)]
+#[path = "suspend_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{BadRevision, Current, PendingUndo, Stage};
 use crate::domain::policy::{Mode, Policy};
 use crate::domain::recommend;
-use crate::domain::rollout::{PodFact, Workload};
+use crate::domain::rollout::{PodFact, Tool, Workload};
 use crate::domain::undo::{self, UndoRequest, VerifyOutcome, VerifyState};
 use crate::record::events::EventReason;
 
@@ -208,6 +208,18 @@ fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: Pe
     }
 }
 
+/// What people who release with Helm have to know: Helm itself does not see the undo.
+fn helm(workload: &Workload) -> String {
+    let release = workload.applier.as_ref().filter(|applier| applier.tool == Tool::Helm && !applier.name.is_empty());
+    release.map_or_else(String::new, |applier| {
+        let namespace = if applier.namespace.is_empty() { String::new() } else { format!(" -n {}", applier.namespace) };
+        let name = &applier.name;
+        format!(
+            "; Helm still takes the bad release for deployed (helm rollback {name}{namespace} puts its record right)"
+        )
+    })
+}
+
 /// The patch was accepted, now or before a crash.
 fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: PendingUndo) {
     let now = case.ctx.now();
@@ -224,7 +236,8 @@ fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: Pen
         if let Some(current) = &case.progress.current {
             case.ctx.metrics.undo_sent(since(current.started, now));
         }
-        let message = format!("rolled {} back from revision {} to {}", policy.target, undo.from, undo.to);
+        let helm = helm(workload);
+        let message = format!("rolled {} back from revision {} to {}{helm}", policy.target, undo.from, undo.to);
         case.note(EventReason::RollbackStarted, message);
     }
     record(case, ActionTaken::RolledBack, None);

@@ -180,7 +180,8 @@ pub fn plan_suspend(kind: &Object, object: &Value, wanted: &Marker) -> SuspendPl
         _ => present,
     };
     let marker = Marker { before, ..wanted.clone() };
-    let changes = [(ANNOTATIONS, MARKER, Some(marker.text())), (field.holder, field.key, Some(field.suspended.clone()))];
+    let changes =
+        [(ANNOTATIONS, MARKER, Some(marker.text())), (field.holder, field.key, Some(field.suspended.clone()))];
     SuspendPlan::Patch(patch(object, &with_label(kind, &changes, Some(json!("true")))))
 }
 

@@ -36,7 +36,8 @@ fn applied(object: &Value, patch: &Value) -> Option<Value> {
     }
     let rest: Vec<&Value> = operations.iter().filter(|op| !is_null_test(op)).collect();
     let mut after = object.clone();
-    json_patch::patch(&mut after, &serde_json::from_value(json!(rest)).unwrap()).ok()?;
+    let patch: json_patch::Patch = serde_json::from_value(json!(rest)).unwrap();
+    json_patch::patch(&mut after, &patch).ok()?;
     Some(after)
 }
 

@@ -1,8 +1,8 @@
 //! What a person would type, where nothing is done.
 //!
 //! Role: the exact commands for the way a workload is applied. Inputs: the workload and the revision to go back to.
-//! Outputs: lines for status and events. Must never import: other rooms. Names come from the API server, which allows no
-//! character in them that a shell would read.
+//! Outputs: lines for status and events. Must never import: other rooms. Names are those of objects, which have no
+//! character that a shell would read; `domain::undo` keeps no other.
 
 use super::known_good::Choice;
 use super::policy::Target;
@@ -15,7 +15,9 @@ pub fn commands(namespace: &str, target: &Target, workload: &Workload, to: Optio
     let undo = number
         .filter(|number| *number > 0)
         .map(|number| format!("kubectl -n {namespace} rollout undo {target} --to-revision={number}"));
-    let Some(applier) = &workload.applier else { return undo.into_iter().collect() };
+    let Some(applier) = workload.applier.as_ref().filter(|applier| !applier.name.is_empty()) else {
+        return undo.into_iter().collect();
+    };
     let (name, of) = (&applier.name, flag(&applier.namespace));
     let now = |first: String| undo.as_ref().map(|undo| format!("{first} && {undo}"));
     match applier.tool {

@@ -175,7 +175,8 @@ pub enum Strategy {
 pub struct Applier {
     /// With what.
     pub tool: Tool,
-    /// The object that makes it do so: a Kustomization, a `HelmRelease`, an Application, a Helm release.
+    /// The object that makes it do so: a Kustomization, a `HelmRelease`, an Application, a Helm release. Empty if what
+    /// names it cannot be a name.
     pub name: String,
     /// That object's namespace; empty where only the tool knows it.
     pub namespace: String,
@@ -189,6 +190,9 @@ impl fmt::Display for Applier {
             Tool::ArgoCd => "the Argo CD Application",
             Tool::Helm => "the Helm release",
         };
+        if self.name.is_empty() {
+            return write!(f, "{what} (whose name cannot be read)");
+        }
         let slash = if self.namespace.is_empty() { "" } else { "/" };
         write!(f, "{what} {}{slash}{}", self.namespace, self.name)
     }

@@ -155,12 +155,16 @@ impl Module {
 
     /// What the built folder holds.
     fn files(&self, folder: &Path) -> impl Iterator<Item = Program> {
-        let programs = self.programs.iter().map(|program| if *program == "server" { ("etcd", *program) } else { (*program, *program) });
+        let programs = self
+            .programs
+            .iter()
+            .map(|program| if *program == "server" { ("etcd", *program) } else { (*program, *program) });
         let manifests = self.manifests.iter().map(|(_, _, name)| (*name, *name));
         let folder = folder.to_owned();
-        programs.map(|found| (BIN, found)).chain(manifests.map(|found| (CRDS, found))).map(move |(place, (name, file))| {
-            Program { place, name, file: folder.join(file) }
-        })
+        programs
+            .map(|found| (BIN, found))
+            .chain(manifests.map(|found| (CRDS, found)))
+            .map(move |(place, (name, file))| Program { place, name, file: folder.join(file) })
     }
 
     /// The finished folder for this Go version, or for any when Go is not installed.
