@@ -11,6 +11,7 @@ mod deployments;
 mod evidence;
 mod facts;
 mod faults;
+mod gitops;
 mod patches;
 mod prometheus;
 mod quiet;

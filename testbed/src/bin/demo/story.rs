@@ -80,7 +80,7 @@ impl Story {
         self.release(&shop("v1")).await?;
         shop("v1").rolled_out(&self.cluster, Duration::from_secs(60)).await?;
         load().start(&self.cluster).await?;
-        self.cluster.apply(operator::CLASS).await?;
+        self.cluster.apply(&operator::class()).await?;
         self.cluster.kubectl_with(&["apply", "-n", NAMESPACE, "-f", "-"], GUARD).await?;
         for line in GUARD.lines() {
             println!("     {line}");
