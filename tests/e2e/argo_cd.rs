@@ -2,7 +2,7 @@
 //! this is what it does to a workload, with its names and its timing: an Application whose automated sync applies each
 //! revision once, server-side as `argocd-controller`, and heals what differs about 5 s later if `selfHeal` says so.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -57,7 +57,7 @@ impl ArgoCd {
     }
 
     fn push(&self, scene: &Scene, shop: &Shop, revision: &str) {
-        *self.head.lock().expect("no panic holds it") = (revision.to_owned(), tracked(scene, shop));
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = (revision.to_owned(), tracked(scene, shop));
     }
 }
 
@@ -115,13 +115,14 @@ async fn control(scene: Scene, head: Head) {
 
 async fn look(scene: &Scene, head: &Head) -> Result<()> {
     let application = scene.get(&["applications.argoproj.io", "shop"]).await?;
-    let is_new = application["status"]["sync"]["revision"] != head.lock().expect("no panic holds it").0.as_str();
+    let is_new =
+        application["status"]["sync"]["revision"] != head.lock().unwrap_or_else(PoisonError::into_inner).0.as_str();
     let heals = application["spec"]["syncPolicy"]["automated"]["selfHeal"] == true;
     if is_new || heals { sync(scene, head).await } else { Ok(()) }
 }
 
 async fn sync(scene: &Scene, head: &Head) -> Result<()> {
-    let (revision, workload) = head.lock().expect("no panic holds it").clone();
+    let (revision, workload) = head.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller", "-f", "-"];
     scene.kubectl_with(&apply, &workload.to_string()).await?;
     let status = json!({"status": {"sync": {"status": "Synced", "revision": revision}}});

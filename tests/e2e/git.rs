@@ -3,7 +3,7 @@
 //! Role: what a push means to kustomize-controller. Inputs: manifests. Outputs: an artifact of a new revision.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ impl Git {
                 "lastTransitionTime": now, "observedGeneration": 1,
             }],
         }});
-        self.archives.lock().expect("no panic holds it").insert(file, archive);
+        self.archives.lock().unwrap_or_else(PoisonError::into_inner).insert(file, archive);
         let patch = ["patch", "gitrepository", NAME, "--subresource=status", "--type=merge", "-p", &status.to_string()];
         self.scene.kubectl(&patch).await?;
         Ok(())
@@ -163,7 +163,7 @@ async fn answer(mut stream: TcpStream, archives: &Archives) -> Result<()> {
         reader.read_line(&mut header).await?;
     }
     let asked = line.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
-    let body = archives.lock().expect("no panic holds it").get(asked).cloned();
+    let body = archives.lock().unwrap_or_else(PoisonError::into_inner).get(asked).cloned();
     let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
     let body = body.unwrap_or_default();
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
