@@ -84,7 +84,7 @@ unit: ## Unit, property, golden and recorded-API tests
 e2e: testbed images ## Tests on the real cluster
 	@echo "== tests on the real cluster"
 	@cargo test --locked --test e2e --no-run
-	@$(TESTBED) run --nodes 2 -- cargo test --locked --offline --test e2e
+	@$(TESTBED) run --nodes 2 --with helm,flux -- cargo test --locked --offline --test e2e
 	@echo "== the testbed leaves nothing behind"
 	@cargo test --locked -p testbed --test '*'
 

@@ -48,10 +48,7 @@ impl Server {
     /// Reads the workload itself, never a cache; `None` when it does not exist.
     pub(super) async fn workload(&self, namespace: &str, target: &Target) -> Result<Option<Value>, ActError> {
         const STEP: &str = "reading the workload";
-        let request = Request::new(path(namespace, resource(target.kind)))
-            .get(&target.name, &GetParams::default())
-            .map_err(|error| self.transport(STEP, &error))?;
-        match self.send(STEP, self.client.request_text(request)).await? {
+        match self.object(STEP, &workloads(namespace, target.kind), &target.name).await? {
             Written::Object(object) => Ok(Some(object)),
             Written::Refused(refusal) if refusal.answer.code == 404 => Ok(None),
             Written::Refused(refusal) => Err(failed(STEP, refusal)),
@@ -69,9 +66,7 @@ impl Server {
         let params =
             selector(workload).map_or_else(ListParams::default, |labels| ListParams::default().labels(&labels));
         let holders = if target.kind == Kind::Deployment { "replicasets" } else { "controllerrevisions" };
-        let request =
-            Request::new(path(namespace, holders)).list(&params).map_err(|error| self.transport(STEP, &error))?;
-        match self.send(STEP, self.client.request_text(request)).await? {
+        match self.list(STEP, &path(namespace, holders), &params).await? {
             Written::Object(mut list) => Ok(match list.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => items,
                 _ => Vec::new(),
@@ -83,10 +78,7 @@ impl Server {
     /// Reads a template that the guard keeps; `None` when it does not exist.
     pub(super) async fn kept(&self, namespace: &str, name: &str) -> Result<Option<Value>, ActError> {
         const STEP: &str = "reading the kept template";
-        let request = Request::new(path(namespace, "controllerrevisions"))
-            .get(name, &GetParams::default())
-            .map_err(|error| self.transport(STEP, &error))?;
-        match self.send(STEP, self.client.request_text(request)).await? {
+        match self.object(STEP, &path(namespace, "controllerrevisions"), name).await? {
             Written::Object(object) => Ok(Some(object)),
             Written::Refused(refusal) if refusal.answer.code == 404 => Ok(None),
             Written::Refused(refusal) => Err(failed(STEP, refusal)),
@@ -102,11 +94,53 @@ impl Server {
         operations: &Value,
         dry_run: bool,
     ) -> Result<Written, ActError> {
+        let params = PatchParams { dry_run, field_manager: Some(managers::UNDO.to_owned()), ..PatchParams::default() };
+        self.send_patch(step, &workloads(namespace, target.kind), &target.name, operations, &params).await
+    }
+
+    /// Sends a JSON Patch as another of our managers.
+    pub(super) async fn patch_as(
+        &self,
+        step: &'static str,
+        manager: &str,
+        path: &str,
+        name: &str,
+        operations: &Value,
+    ) -> Result<Written, ActError> {
+        let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+        self.send_patch(step, path, name, operations, &params).await
+    }
+
+    /// Reads one object.
+    pub(super) async fn object(&self, step: &'static str, path: &str, name: &str) -> Result<Written, ActError> {
+        let request =
+            Request::new(path).get(name, &GetParams::default()).map_err(|error| self.transport(step, &error))?;
+        self.send(step, self.client.request_text(request)).await
+    }
+
+    /// Lists objects.
+    pub(super) async fn list(&self, step: &'static str, path: &str, params: &ListParams) -> Result<Written, ActError> {
+        let request = Request::new(path).list(params).map_err(|error| self.transport(step, &error))?;
+        self.send(step, self.client.request_text(request)).await
+    }
+
+    /// Something to say that holds text from outside.
+    pub(super) fn say(&self, text: &str) -> Redacted {
+        self.redactor.redact(text, SERVER_MESSAGE)
+    }
+
+    async fn send_patch(
+        &self,
+        step: &'static str,
+        path: &str,
+        name: &str,
+        operations: &Value,
+        params: &PatchParams,
+    ) -> Result<Written, ActError> {
         let patch: json_patch::Patch =
             serde_json::from_value(operations.clone()).map_err(|error| self.transport(step, &error))?;
-        let params = PatchParams { dry_run, field_manager: Some(managers::UNDO.to_owned()), ..PatchParams::default() };
-        let mut request = Request::new(path(namespace, resource(target.kind)))
-            .patch(&target.name, &params, &Patch::<()>::Json(patch))
+        let mut request = Request::new(path)
+            .patch(name, params, &Patch::<()>::Json(patch))
             .map_err(|error| self.transport(step, &error))?;
         let body = std::mem::take(request.body_mut());
         *request.body_mut() = as_the_server_writes(&body);
@@ -192,7 +226,17 @@ fn is_refusal(code: u16) -> bool {
 }
 
 fn path(namespace: &str, resource: &str) -> String {
-    format!("/apis/apps/v1/namespaces/{namespace}/{resource}")
+    collection("apps/v1", namespace, resource)
+}
+
+/// Where the workloads of a kind are.
+pub(super) fn workloads(namespace: &str, kind: Kind) -> String {
+    path(namespace, resource(kind))
+}
+
+/// Where objects of a namespace are.
+pub(super) fn collection(group: &str, namespace: &str, resource: &str) -> String {
+    format!("/apis/{group}/namespaces/{namespace}/{resource}")
 }
 
 const fn resource(kind: Kind) -> &'static str {

@@ -22,7 +22,7 @@ use crate::domain::undo::{
 /// The hand of the operator.
 #[derive(Clone)]
 pub struct Act {
-    server: Server,
+    pub(super) server: Server,
 }
 
 /// What became of the hand-back of field ownership.
@@ -244,7 +244,7 @@ impl Act {
     }
 }
 
-fn check(fence: Fence<'_>, step: &'static str) -> Result<(), ActError> {
+pub(super) fn check(fence: Fence<'_>, step: &'static str) -> Result<(), ActError> {
     if fence() { Ok(()) } else { Err(ActError::FenceLost { step }) }
 }
 

@@ -30,6 +30,7 @@ use crate::domain::known_good::Kept;
 use crate::domain::outcome::Reason;
 use crate::domain::plan::{self, Changes, Current, Due, Progress, Stage};
 use crate::domain::policy::{Policy, Target};
+use crate::domain::redact::SERVER_MESSAGE;
 use crate::domain::rollout::{PodFact, RevisionHash, Tool, Workload};
 use crate::domain::scaling::Scaling;
 use crate::observe::pods::WorkloadKey;
@@ -461,7 +462,7 @@ impl<'a> Case<'a> {
                 let message = format!("{applier} applies the workload");
                 self.observe_condition(Type::GitOpsManaged, true, Reason::AppliedByGitOps, &message);
             }
-            None => self.observe_condition(Type::GitOpsManaged, false, Reason::NotManaged, ""),
+            None => self.unapplied(&workload),
         }
         match self.stall() {
             Some((stuck, reason, message)) => self.observe_condition(Type::Stalled, stuck, reason, &message),
@@ -469,6 +470,23 @@ impl<'a> Case<'a> {
         }
         let pods = self.ctx.pods.of_owners(&workload.pod_owners());
         Ok(Some((workload, pods)))
+    }
+
+    /// Nothing applies the workload, or nothing for now because we suspended it.
+    fn unapplied(&mut self, workload: &Workload) {
+        let Some(marker) = &workload.suspension else {
+            self.observe_condition(Type::GitOpsManaged, false, Reason::NotManaged, "");
+            return;
+        };
+        let until = time(marker.until);
+        let text = format!(
+            "the Flux Kustomization {} applies the workload, but not before {until} at the latest: it is suspended for \
+             decision {}",
+            marker.kustomization.as_deref().unwrap_or_default(),
+            marker.decision
+        );
+        let message = self.ctx.redactor.redact(&text, SERVER_MESSAGE);
+        self.observe_condition(Type::GitOpsManaged, true, Reason::SyncSuspended, message.as_str());
     }
 
     /// What keeps the last verdict on the current revision from being carried out, and whether only a person can change that:
@@ -511,6 +529,7 @@ impl<'a> Case<'a> {
         if let Some((version, workload)) = &self.remembered.workload
             && (*version == seen.version || (!busy && workload.generation == seen.generation && !workload.owns_template))
             && workload.uid == seen.uid
+            && workload.suspension.as_ref() == seen.suspension.as_deref()
             // The ReplicaSet of a new template appears without a change of the Deployment's own.
             && workload.current.is_some()
         {

@@ -14,6 +14,7 @@ use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
 use super::sources::Sources;
 use super::storms::Storms;
+use super::suspensions::Suspensions;
 use crate::act::Act;
 use crate::api::{DEFAULT_CLASS_ANNOTATION, DeploymentGuard, GuardClass};
 use crate::domain::redact::Redactor;
@@ -55,6 +56,8 @@ pub struct Context {
     pub sources: Sources,
     /// Undos of each class.
     pub storms: Storms,
+    /// Syncs that were suspended.
+    pub suspensions: Suspensions,
     /// Every guard between two reconciles.
     pub memory: Memory,
     /// Writes events.

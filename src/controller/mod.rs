@@ -25,6 +25,7 @@ pub mod run;
 pub mod sources;
 pub mod storms;
 mod stuck;
+pub mod suspensions;
 pub mod templates;
 pub mod verdict;
 

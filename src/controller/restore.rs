@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::case::Case;
 use super::error::Error;
-use super::{class, progress, recheck, stuck};
-use crate::act::{GiveBack, UndoOutcome};
+use super::{class, progress, recheck, stuck, suspensions};
+use crate::act::{ActError, GiveBack, Suspended, UndoOutcome};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{DecisionRecord, parse_time, time};
@@ -17,7 +17,8 @@ use crate::domain::known_good::{Choice, Trust};
 use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{BadRevision, Current, PendingUndo, Stage};
 use crate::domain::policy::{Mode, Policy};
-use crate::domain::rollout::{PodFact, Workload};
+use crate::domain::recommend;
+use crate::domain::rollout::{PodFact, Tool, Workload};
 use crate::domain::undo::{self, KeptTemplate, UndoRequest, VerifyOutcome, VerifyState};
 use crate::record::events::EventReason;
 
@@ -77,6 +78,7 @@ pub async fn finish(
     };
     match objection {
         Some((reason, why)) => {
+            suspensions::without_undo_of(case, workload, &undo.decision).await;
             not_done(case, &undo, reason, EventReason::RollbackSkipped, &why);
             Ok(())
         }
@@ -100,6 +102,19 @@ pub async fn carry_out(
     case.observe_condition(Type::Reconciling, true, Reason::RollbackStarted, &message);
     case.write(true).await?;
     count(case, class, policy).await;
+    // Whoever would revert the undo is stopped first, or it is not made.
+    let suspended = match suspensions::before_undo(case, policy, workload, &undo).await {
+        Ok(Suspended::Done(place)) => Some(place),
+        Ok(Suspended::NotNeeded) => None,
+        Ok(Suspended::Refused(words)) => {
+            not_suspended(case, workload, &undo, words.as_str());
+            return Ok(());
+        }
+        Err(error) => {
+            not_finished(case, &error);
+            return Ok(());
+        }
+    };
     let request = UndoRequest {
         decision_id: undo.decision.clone(),
         namespace: case.key.namespace.clone(),
@@ -117,17 +132,39 @@ pub async fn carry_out(
     let outcome = case.ctx.act.undo(&request, &move || leadership.holds()).await;
     case.workload_is_stale();
     match outcome {
-        Ok(outcome) => concluded(case, policy, workload, undo, outcome),
-        Err(error) => {
-            // The intent stands: the next look, or the next leader, finishes it or finds it done.
-            tracing::warn!(%error, category = error.category(), "the undo is not finished yet");
-            case.ctx.metrics.reconcile_failed(error.category());
-            let message = format!("the undo is not finished yet: {error}");
-            case.observe_condition(Type::Healthy, false, Reason::RollbackStarted, &message);
-            case.wake_in(std::time::Duration::from_secs(2));
+        Ok(outcome) => {
+            let made = matches!(outcome, UndoOutcome::Patched { .. } | UndoOutcome::AlreadyDone { .. });
+            if let Some(place) = suspended.filter(|_| !made) {
+                suspensions::without_undo(case, &place, &undo.decision).await;
+            }
+            concluded(case, policy, workload, undo, outcome);
         }
+        Err(error) => not_finished(case, &error),
     }
     Ok(())
+}
+
+/// The intent stands: the next look, or the next leader, finishes it or finds it done.
+fn not_finished(case: &mut Case<'_>, error: &ActError) {
+    tracing::warn!(%error, category = error.category(), "the undo is not finished yet");
+    case.ctx.metrics.reconcile_failed(error.category());
+    let message = format!("the undo is not finished yet: {error}");
+    case.observe_condition(Type::Healthy, false, Reason::RollbackStarted, &message);
+    case.wake_in(std::time::Duration::from_secs(2));
+}
+
+/// Without it the undo would be reverted, so it is left to people.
+fn not_suspended(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, words: &str) {
+    let choice = Choice { revision: undo.to.clone(), trust: Trust::NeverJudged };
+    let commands = recommend::commands(&case.key.namespace, &case.target.target, workload, Some(&choice));
+    let what = if commands.is_empty() { String::new() } else { format!(". Recommended: {}", commands.join("; or: ")) };
+    let applier = workload.applier.as_ref().map(ToString::to_string).unwrap_or_default();
+    let why = format!("{applier} could not be suspended: {words}{what}");
+    if let Some(decision) = &mut case.draft.last_decision {
+        decision.clamped_by = Some("git-ops".to_owned());
+        decision.commands = commands;
+    }
+    not_done(case, undo, Reason::SuppressedByGitOps, EventReason::GitOpsConflict, &why);
 }
 
 /// Writes the undo into the class's status for the storm breaker. The undo does not wait for better times: this process
@@ -181,8 +218,20 @@ fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: Pe
     }
 }
 
+/// What people who release with Helm have to know: Helm itself does not see the undo.
+fn helm(workload: &Workload) -> String {
+    let release = workload.applier.as_ref().filter(|applier| applier.tool == Tool::Helm && !applier.name.is_empty());
+    release.map_or_else(String::new, |applier| {
+        let namespace = if applier.namespace.is_empty() { String::new() } else { format!(" -n {}", applier.namespace) };
+        let name = &applier.name;
+        format!(
+            "; Helm still takes the bad release for deployed (helm rollback {name}{namespace} puts its record right)"
+        )
+    })
+}
+
 /// Writes down that the patch was accepted, now or before a crash: once, whatever became of the workload since.
-fn booked(case: &mut Case<'_>, policy: &Policy, mut undo: PendingUndo) -> PendingUndo {
+fn booked(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: PendingUndo) -> PendingUndo {
     let now = case.ctx.now();
     if undo.sent.is_none() {
         undo.sent = Some(now);
@@ -195,7 +244,8 @@ fn booked(case: &mut Case<'_>, policy: &Policy, mut undo: PendingUndo) -> Pendin
         if let Some(current) = &case.progress.current {
             case.ctx.metrics.undo_sent(since(current.started, now));
         }
-        let message = format!("rolled {} back from revision {} to {}", policy.target, undo.from, undo.to);
+        let helm = helm(workload);
+        let message = format!("rolled {} back from revision {} to {}{helm}", policy.target, undo.from, undo.to);
         case.note(EventReason::RollbackStarted, message);
     }
     progress::write_undo(&mut case.draft, Some(&undo));
@@ -209,7 +259,7 @@ fn booked(case: &mut Case<'_>, policy: &Policy, mut undo: PendingUndo) -> Pendin
 /// The patch was accepted, now or before a crash, and the restored revision is current.
 fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: PendingUndo) {
     let now = case.ctx.now();
-    let undo = booked(case, policy, undo);
+    let undo = booked(case, policy, workload, undo);
     let current = restored(case, Current::new(undo.to.clone(), now, Stage::Restoring));
     progress::write_current(&mut case.draft, &current, workload);
     case.draft.analysis = None;
@@ -375,7 +425,7 @@ fn detected(decision: &DecisionRecord) -> Option<Timestamp> {
 pub fn overtaken(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: PendingUndo, current: &Current) {
     // What a crash left out is made up for: an undo that is forgotten would be repeated on what came back.
     let landed = workload.last_rollback.as_deref() == Some(&*undo.decision);
-    let undo = &if landed && undo.sent.is_none() { booked(case, policy, undo) } else { undo };
+    let undo = &if landed && undo.sent.is_none() { booked(case, policy, workload, undo) } else { undo };
     progress::write_undo(&mut case.draft, None);
     if undo.sent.is_none() {
         let why = "another template was pushed in between and stands";

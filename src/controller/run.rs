@@ -25,6 +25,7 @@ use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
 use super::sources::Sources;
 use super::storms::Storms;
+use super::suspensions::{self, Suspensions};
 use super::{class, reconcile};
 use crate::act::Act;
 use crate::api::{DeploymentGuard, GuardClass};
@@ -106,6 +107,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
         () = nodes => Ended::Unexpectedly("the watch on nodes"),
         () = classes => Ended::Unexpectedly("the watch on classes"),
         () = class_status => if stop.is_cancelled() { Ended::Stopped } else { Ended::Unexpectedly("the loop over classes") },
+        () = suspensions::sweep(ctx.clone()) => Ended::Unexpectedly("the sweep of suspended syncs"),
         () = beat(&ctx) => Ended::Unexpectedly("the beat"),
         () = &mut guards => return if stop.is_cancelled() { Ended::Stopped } else { Ended::Unexpectedly("the loop over guards") },
     };
@@ -131,6 +133,7 @@ fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardC
         nodes: Arc::default(),
         sources: Sources::new(client.clone(), settings.namespace, observer),
         storms: Storms::default(),
+        suspensions: Suspensions::default(),
         memory: Memory::default(),
         act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         events: Events::new(client.clone(), settings.instance, CALL_TIMEOUT),

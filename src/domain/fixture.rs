@@ -96,6 +96,7 @@ pub(crate) fn workload(current: Option<&str>, known: &[(&str, u64)]) -> Workload
         controlled_by: None,
         canary: None,
         applier: None,
+        suspension: None,
         template_manager: None,
         skip: None,
         last_rollback: None,

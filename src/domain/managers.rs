@@ -5,6 +5,9 @@
 /// Undoes of workloads. Its ownership of template fields is handed back after each undo.
 pub const UNDO: &str = "deployment-guard/undo";
 
+/// What suspends the sync of a workload, and what remembers it.
+pub const GIT_OPS: &str = "deployment-guard/git-ops";
+
 /// Status of guards.
 pub const STATUS: &str = "deployment-guard/status";
 

@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod facts;
 pub mod failure;
 pub mod finding;
+pub mod git_ops;
 pub mod guardrail;
 pub mod judge;
 pub mod known_good;

@@ -213,6 +213,8 @@ words! {
         SuppressedByGitOps = "SuppressedByGitOps",
         /// Something else applies the workload.
         AppliedByGitOps = "AppliedByGitOps",
+        /// What applies the workload is suspended for an undo.
+        SyncSuspended = "SyncSuspended",
         /// Nothing applies the workload again and again.
         NotManaged = "NotManaged",
         /// Too many undos of the class at once.

@@ -1,8 +1,8 @@
 //! What a person would type, where nothing is done.
 //!
 //! Role: the exact commands for the way a workload is applied. Inputs: the workload and the revision to go back to.
-//! Outputs: lines for status and events. Must never import: other rooms. Names come from the API server, which allows no
-//! character in them that a shell would read.
+//! Outputs: lines for status and events. Must never import: other rooms. Names are those of objects, which have no
+//! character that a shell would read; `domain::undo` keeps no other.
 
 use super::known_good::Choice;
 use super::policy::Target;
@@ -12,7 +12,9 @@ use super::rollout::{RevisionHash, Tool, Workload};
 #[must_use]
 pub fn commands(namespace: &str, target: &Target, workload: &Workload, to: Option<&Choice>) -> Vec<String> {
     let undo = to.and_then(|to| undo(namespace, target, workload, &to.revision));
-    let Some(applier) = &workload.applier else { return undo.into_iter().collect() };
+    let Some(applier) = workload.applier.as_ref().filter(|applier| !applier.name.is_empty()) else {
+        return undo.into_iter().collect();
+    };
     let (name, of) = (&applier.name, flag(&applier.namespace));
     let now = |first: String| undo.as_ref().map(|undo| format!("{first} && {undo}"));
     match applier.tool {

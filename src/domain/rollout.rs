@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::git_ops::Marker;
 use super::judge::Overlap;
 use super::known_good::Kept;
 use super::pod::ContainerFact;
@@ -183,7 +184,8 @@ pub enum Strategy {
 pub struct Applier {
     /// With what.
     pub tool: Tool,
-    /// The object that makes it do so: a Kustomization, a `HelmRelease`, an Application, a Helm release.
+    /// The object that makes it do so: a Kustomization, a `HelmRelease`, an Application, a Helm release. Empty if what
+    /// names it cannot be a name.
     pub name: String,
     /// That object's namespace; empty where only the tool knows it.
     pub namespace: String,
@@ -197,6 +199,9 @@ impl fmt::Display for Applier {
             Tool::ArgoCd => "the Argo CD Application",
             Tool::Helm => "the Helm release",
         };
+        if self.name.is_empty() {
+            return write!(f, "{what} (whose name cannot be read)");
+        }
         let slash = if self.namespace.is_empty() { "" } else { "/" };
         write!(f, "{what} {}{slash}{}", self.namespace, self.name)
     }
@@ -257,6 +262,8 @@ pub struct Workload {
     pub canary: Option<String>,
     /// What applies it.
     pub applier: Option<Applier>,
+    /// The suspension of its sync that stands on the workload itself, if we made one.
+    pub suspension: Option<Marker>,
     /// Who changed the template last, by managed fields.
     pub template_manager: Option<String>,
     /// `deploymentguard.dev/skip`, if set.

@@ -16,6 +16,7 @@ use kube::runtime::watcher::Event;
 use serde_json::Value;
 
 use super::pods::WorkloadKey;
+use crate::domain::git_ops::{self, Marker};
 use crate::domain::policy::{Kind, Target};
 use crate::domain::retry::Retry;
 use crate::domain::rollout::{RevisionHash, Workload};
@@ -33,6 +34,8 @@ pub struct Seen {
     pub generation: i64,
     /// `metadata.resourceVersion`: moves with everything.
     pub version: Arc<str>,
+    /// The marker of a suspended sync, if it carries one that can be read.
+    pub suspension: Option<Arc<Marker>>,
 }
 
 /// Every workload of the cluster in a few words.
@@ -62,6 +65,14 @@ impl WorkloadIndex {
     #[must_use]
     pub fn get(&self, key: &WorkloadKey) -> Option<Seen> {
         self.read().known.get(key).cloned()
+    }
+
+    /// The workloads on which a sync is suspended.
+    #[must_use]
+    pub fn suspended(&self) -> Vec<(WorkloadKey, Seen)> {
+        let inner = self.read();
+        let suspended = inner.known.iter().filter(|(_, seen)| seen.suspension.is_some());
+        suspended.map(|(key, seen)| (key.clone(), seen.clone())).collect()
     }
 
     /// Takes one watch event of a kind; says which workloads it changed.
@@ -122,6 +133,11 @@ fn reduce(kind: Kind, meta: &ObjectMeta) -> Option<(WorkloadKey, Seen)> {
         uid: meta.uid.as_deref()?.into(),
         generation: meta.generation.unwrap_or_default(),
         version: meta.resource_version.as_deref()?.into(),
+        suspension: meta
+            .annotations
+            .as_ref()
+            .and_then(|annotations| Marker::parse(annotations.get(git_ops::MARKER)?))
+            .map(Arc::new),
     };
     Some((key, seen))
 }

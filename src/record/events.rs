@@ -56,6 +56,10 @@ pub enum EventReason {
     StormBreakerOpen,
     /// Something else applies the workload.
     GitOpsConflict,
+    /// What applies the workload is suspended for an undo.
+    SyncSuspended,
+    /// It no longer is.
+    SyncResumed,
     /// A person is asked.
     ApprovalRequired,
     /// A person answered, or nobody did.
@@ -94,6 +98,8 @@ impl EventReason {
             Self::RollbackLimitReached => "RollbackLimitReached",
             Self::StormBreakerOpen => "StormBreakerOpen",
             Self::GitOpsConflict => "GitOpsConflict",
+            Self::SyncSuspended => "SyncSuspended",
+            Self::SyncResumed => "SyncResumed",
             Self::ApprovalRequired => "ApprovalRequired",
             Self::ApprovalAnswered => "ApprovalAnswered",
             Self::RollbackReverted => "RollbackReverted",
@@ -111,6 +117,8 @@ impl EventReason {
             | Self::RollbackStarted
             | Self::RollbackSucceeded
             | Self::StuckPodDeleted
+            | Self::SyncSuspended
+            | Self::SyncResumed
             | Self::ApprovalAnswered => EventType::Normal,
             Self::AnalysisFailed
             | Self::MetricsUnavailable
@@ -156,6 +164,8 @@ impl EventReason {
             | Self::GitOpsConflict
             | Self::ApprovalRequired
             | Self::ApprovalAnswered
+            | Self::SyncSuspended
+            | Self::SyncResumed
             | Self::RollbackReverted
             | Self::RollbackDidNotHelp
             | Self::StuckPodDeleted

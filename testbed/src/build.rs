@@ -26,6 +26,19 @@ struct Module {
     tags: &'static str,
     ldflags: &'static str,
     programs: &'static [&'static str],
+    manifests: &'static [Manifest],
+}
+
+/// A file that a module brings along and that a test applies: the module with its version, the path in it, its name here.
+type Manifest = (&'static str, &'static str, &'static str);
+
+/// What a cluster may have besides: built only where somebody asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Extra {
+    /// Helm 4.
+    Helm,
+    /// Flux's kustomize-controller and the definitions of what it reads.
+    Flux,
 }
 
 const PLAIN_LDFLAGS: &str = "-s -w";
@@ -37,7 +50,7 @@ macro_rules! module_files {
 }
 
 const fn module(name: &'static str, files: (&'static str, &'static str), programs: &'static [&'static str]) -> Module {
-    Module { name, go_mod: files.0, go_sum: files.1, tags: "", ldflags: PLAIN_LDFLAGS, programs }
+    Module { name, go_mod: files.0, go_sum: files.1, tags: "", ldflags: PLAIN_LDFLAGS, programs, manifests: &[] }
 }
 
 static MODULES: [Module; 5] = [
@@ -72,11 +85,57 @@ static MODULES: [Module; 5] = [
     module("coredns", module_files!("coredns"), &["coredns"]),
 ];
 
+static HELM: Module = module("helm", module_files!("helm"), &["helm"]);
+
+static FLUX: Module = Module {
+    manifests: &[
+        (
+            "github.com/fluxcd/kustomize-controller@v1.9.5",
+            "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml",
+            "kustomizations.yaml",
+        ),
+        (
+            "github.com/fluxcd/source-controller@v1.9.0",
+            "config/crd/bases/source.toolkit.fluxcd.io_gitrepositories.yaml",
+            "gitrepositories.yaml",
+        ),
+        (
+            "github.com/fluxcd/source-controller@v1.9.0",
+            "config/crd/bases/source.toolkit.fluxcd.io_ocirepositories.yaml",
+            "ocirepositories.yaml",
+        ),
+        (
+            "github.com/fluxcd/source-controller@v1.9.0",
+            "config/crd/bases/source.toolkit.fluxcd.io_buckets.yaml",
+            "buckets.yaml",
+        ),
+        (
+            "github.com/fluxcd/source-controller@v1.9.0",
+            "config/crd/bases/source.toolkit.fluxcd.io_externalartifacts.yaml",
+            "externalartifacts.yaml",
+        ),
+    ],
+    ..module("flux", module_files!("flux"), &["kustomize-controller"])
+};
+
+impl Extra {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Helm, Self::Flux];
+
+    fn module(self) -> &'static Module {
+        match self {
+            Self::Helm => &HELM,
+            Self::Flux => &FLUX,
+        }
+    }
+}
+
 impl Module {
     /// The part of the version key that needs no Go.
     fn hash(&self) -> String {
         let mut hash = Sha256::new();
-        for part in [self.go_mod, self.go_sum, self.tags, self.ldflags] {
+        let manifests = self.manifests.iter().flat_map(|(module, path, name)| [*module, *path, *name]);
+        for part in [self.go_mod, self.go_sum, self.tags, self.ldflags].into_iter().chain(manifests) {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
@@ -90,7 +149,22 @@ impl Module {
     }
 
     fn is_complete(&self, folder: &Path) -> bool {
-        self.programs.iter().all(|program| folder.join(program).is_file())
+        let manifests = self.manifests.iter().map(|(_, _, name)| name);
+        self.programs.iter().chain(manifests).all(|file| folder.join(file).is_file())
+    }
+
+    /// What the built folder holds.
+    fn files(&self, folder: &Path) -> impl Iterator<Item = Program> {
+        let programs = self
+            .programs
+            .iter()
+            .map(|program| if *program == "server" { ("etcd", *program) } else { (*program, *program) });
+        let manifests = self.manifests.iter().map(|(_, _, name)| (*name, *name));
+        let folder = folder.to_owned();
+        programs
+            .map(|found| (BIN, found))
+            .chain(manifests.map(|found| (CRDS, found)))
+            .map(move |(place, (name, file))| Program { place, name, file: folder.join(file) })
     }
 
     /// The finished folder for this Go version, or for any when Go is not installed.
@@ -109,9 +183,16 @@ impl Module {
     }
 }
 
-/// A program of the cluster and where it was built.
+/// The folder of a cluster's programs, in its work folder.
+pub const BIN: &str = "bin";
+/// The folder of definitions that a test may apply.
+pub const CRDS: &str = "crds";
+
+/// A file of the cluster, mostly a program, and where it was built.
 #[derive(Clone, Debug)]
 pub struct Program {
+    /// [`BIN`] or [`CRDS`].
+    pub place: &'static str,
     /// The name it is started by.
     pub name: &'static str,
     /// The built file.
@@ -129,50 +210,55 @@ fn go_version(go: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|version| !version.is_empty())
 }
 
-/// Every program of the cluster, built now if it is not in the cache.
+/// Every program of the cluster, built now if it is not in the cache; of what a cluster may have besides, all that is in
+/// the cache, and what is asked for.
 ///
 /// # Errors
 /// When Go is missing and something must be built, a build fails, or the cache cannot be written.
-pub async fn ensure() -> Result<Vec<Program>> {
+pub async fn ensure(extras: &[Extra]) -> Result<Vec<Program>> {
     let root = cache::testbed_dir()?;
     fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     let path = need::search_path();
     let go = need::go(&path);
     let version = go.as_ref().ok().and_then(|go| go_version(go));
-    let mut found = locate(&root, version.as_deref());
+    let wanted: Vec<&Module> = MODULES.iter().chain(extras.iter().map(|extra| extra.module())).collect();
+    let mut found = locate(&root, version.as_deref(), &wanted);
     if found.is_none() {
         let go = go?;
-        let version = version.with_context(|| format!("cannot tell the version of {}", go.display()))?;
+        let version = version.as_deref().with_context(|| format!("cannot tell the version of {}", go.display()))?;
         let mut terminations = signal(SignalKind::terminate())?;
         let mut interrupts = signal(SignalKind::interrupt())?;
         // Dropping the build ends Go with it.
         tokio::select! {
-            built = build_missing(&root, &go, &version) => built?,
+            built = build_missing(&root, &go, version, &wanted) => built?,
             _ = terminations.recv() => bail!("the build was stopped, the next one goes on where it was"),
             _ = interrupts.recv() => bail!("the build was stopped, the next one goes on where it was"),
         }
-        found = locate(&root, Some(&version));
+        found = locate(&root, Some(version), &wanted);
     }
-    found.context("the cache was emptied while the testbed was built, run it again")
+    let mut found = found.context("the cache was emptied while the testbed was built, run it again")?;
+    for extra in Extra::ALL.into_iter().filter(|extra| !extras.contains(extra)) {
+        if let Some(folder) = extra.module().find(&root, version.as_deref()) {
+            found.extend(extra.module().files(&folder));
+        }
+    }
+    Ok(found)
 }
 
-fn locate(root: &Path, go: Option<&str>) -> Option<Vec<Program>> {
+fn locate(root: &Path, go: Option<&str>, wanted: &[&Module]) -> Option<Vec<Program>> {
     let mut programs = Vec::new();
-    for module in &MODULES {
-        let folder = module.find(root, go)?;
-        programs.extend(module.programs.iter().map(|program| Program {
-            name: if *program == "server" { "etcd" } else { program },
-            file: folder.join(program),
-        }));
+    for module in wanted {
+        programs.extend(module.files(&module.find(root, go)?));
     }
     Some(programs)
 }
 
-async fn build_missing(root: &Path, go: &Path, version: &str) -> Result<()> {
+async fn build_missing(root: &Path, go: &Path, version: &str, wanted: &[&Module]) -> Result<()> {
     let _lock = lock(root).await?;
     let started = Instant::now();
     remove_unfinished(root);
-    let missing: Vec<&Module> = MODULES.iter().filter(|module| module.find(root, Some(version)).is_none()).collect();
+    let missing: Vec<&Module> =
+        wanted.iter().copied().filter(|module| module.find(root, Some(version)).is_none()).collect();
     for (index, module) in missing.iter().enumerate() {
         eprintln!("[{}/{}] {}: building with {version}", index + 1, missing.len(), module.name);
         build(root, go, version, module).await?;
@@ -224,6 +310,9 @@ async fn build(root: &Path, go: &Path, version: &str, module: &Module) -> Result
         }
         bail!("building {} failed ({status}), the whole log is in {}", module.name, log.display());
     }
+    for manifest in module.manifests {
+        bring_along(go, &source, &unfinished, manifest).await?;
+    }
     if !module.is_complete(&unfinished) {
         bail!("the build of {} did not make every program", module.name);
     }
@@ -235,6 +324,27 @@ async fn build(root: &Path, go: &Path, version: &str, module: &Module) -> Result
     let size = module.programs.len();
     eprintln!("      {}: done in {} s ({size} programs)", module.name, started.elapsed().as_secs());
     Ok(())
+}
+
+/// Copies a file out of a module; Go checks the module as it does for builds.
+async fn bring_along(go: &Path, source: &Path, out: &Path, (module, path, name): &Manifest) -> Result<()> {
+    let output = Command::new(go)
+        .args(["mod", "download", "-json", module])
+        .current_dir(source)
+        .env("GOWORK", "off")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("cannot start go")?;
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let Some(folder) = said["Dir"].as_str().filter(|_| output.status.success()) else {
+        bail!("cannot get {module}: {} {}", said["Error"], String::from_utf8_lossy(&output.stderr).trim());
+    };
+    let file = Path::new(folder).join(path);
+    // Not `fs::copy`: files of the module cache are read-only, and so would be the copy.
+    let text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))
 }
 
 fn go_build(go: &Path, source: &Path, out: &Path, module: &Module) -> Result<Child> {

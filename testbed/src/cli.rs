@@ -9,7 +9,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
-use crate::inner::{control, image_registry, nodes, prometheus, supervisor, turns};
+use crate::build::Extra;
+use crate::inner::{components, control, image_registry, nodes, prometheus, supervisor, turns};
 use crate::need::Missing;
 use crate::outer::Options;
 use crate::{build, cache, images, inner, need, outer, registry};
@@ -25,7 +26,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Build every component into the cache; what is there already is not built again
-    Build,
+    Build {
+        /// Build these too; some tests need them
+        #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+        with: Vec<Extra>,
+    },
     /// Build the images of the operator and of the testbed's programs into the cache
     Images,
     /// Start a cluster, run a command in it, end it; exits as the command does
@@ -69,6 +74,11 @@ enum Task {
     },
     /// Stop, start or restart the image registry, which is not started before it is asked for
     Registry {
+        /// What to do
+        action: Action,
+    },
+    /// Stop, start or restart Flux's kustomize-controller, which is not started before it is asked for
+    Flux {
         /// What to do
         action: Action,
     },
@@ -135,6 +145,9 @@ struct ClusterArgs {
     /// How many nodes really run containers; pods reach the second only if they tolerate the taint `testbed/second-node`
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=2))]
     nodes: u16,
+    /// Build these first if they are not in the cache; what is there is in every cluster
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    with: Vec<Extra>,
 }
 
 #[derive(Debug, Args)]
@@ -167,8 +180,8 @@ fn start(task: Task) -> Result<u8> {
 
 async fn perform(task: Task) -> Result<u8> {
     match task {
-        Task::Build => {
-            build::ensure().await?;
+        Task::Build { with } => {
+            build::ensure(&with).await?;
             Ok(0)
         }
         Task::Images => build_images().await,
@@ -186,6 +199,7 @@ async fn perform(task: Task) -> Result<u8> {
         Task::Prometheus { action } => ask(&component_request(action, "prometheus")).await,
         Task::Apiserver { action } => ask(&component_request(action, "kube-apiserver")).await,
         Task::Registry { action } => ask(&component_request(action, image_registry::NAME)).await,
+        Task::Flux { action } => ask(&component_request(action, components::KUSTOMIZE_CONTROLLER)).await,
         Task::SecondNode { action } => second_node(action).await,
         Task::Kwok { action: KwokAction::Start, nodes } => ask(&format!("kwok {nodes}")).await,
         Task::Kwok { action: KwokAction::Stop, .. } => ask("stop kwok").await,
@@ -270,7 +284,7 @@ fn component_request(action: Action, component: &str) -> String {
 async fn run(args: ClusterArgs, open: bool, command: &[String]) -> Result<u8> {
     need::cluster(&need::search_path(), nix::unistd::geteuid().is_root())?;
     registry::sweep();
-    let programs = build::ensure().await?;
+    let programs = build::ensure(&args.with).await?;
     let options = options(args, open).await?;
     outer::run(&programs, &options, command).await
 }
@@ -322,7 +336,7 @@ async fn up(args: ClusterArgs) -> Result<u8> {
         return Ok(0);
     }
     registry::sweep();
-    build::ensure().await?;
+    build::ensure(&args.with).await?;
     // Built here, where the person sees it; the background process finds it done.
     let options = options(args, true).await?;
     let mut arguments = vec![

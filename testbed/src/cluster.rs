@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::inner::network::NODE;
-use crate::inner::{control, image_registry, nodes};
+use crate::inner::{components, control, image_registry, nodes};
 use crate::outer::Options;
 
 /// Why something did not work.
@@ -73,6 +73,8 @@ pub enum Component {
     Scheduler,
     /// The image registry; does not run before it is started.
     ImageRegistry,
+    /// Flux's kustomize-controller; does not run before it is started, and only where it is built.
+    KustomizeController,
     /// The kubelet of the second node, without which the node is lost after 12 s. Its containers run on.
     SecondKubelet,
     /// The containerd of the second node, without which nothing starts there and its kubelet calls the node unready.
@@ -87,6 +89,7 @@ impl Component {
             Self::ControllerManager => "kube-controller-manager",
             Self::Scheduler => "kube-scheduler",
             Self::ImageRegistry => image_registry::NAME,
+            Self::KustomizeController => components::KUSTOMIZE_CONTROLLER,
             Self::SecondKubelet => nodes::SECOND_KUBELET,
             Self::SecondContainerd => nodes::SECOND_CONTAINERD,
         }
@@ -168,6 +171,18 @@ impl Cluster {
             arguments: arguments.join(" "),
             message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         })
+    }
+
+    /// A program of the cluster, if it was built.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        Some(self.dir.join("bin").join(name)).filter(|program| program.exists())
+    }
+
+    /// A definition that came with a program, if it was built.
+    #[must_use]
+    pub fn definition(&self, name: &str) -> Option<PathBuf> {
+        Some(self.dir.join("crds").join(name)).filter(|file| file.exists())
     }
 
     /// Applies manifests, YAML or JSON.

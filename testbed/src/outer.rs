@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::build::Program;
 use crate::inner::nodes;
 use crate::registry::{Cluster, Record};
-use crate::{cache, cgroup, registry};
+use crate::{build, cache, cgroup, registry};
 
 /// How a cluster is started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -136,11 +136,11 @@ fn exit_code(status: ExitStatus) -> u8 {
 
 /// Writes what the inside reads: the programs under one folder, and the options.
 fn lay_out(dir: &Path, programs: &[Program], options: &Options) -> Result<()> {
-    for folder in ["bin", "etcd", "pki", "ctr", "cni", "kubelet", "pod-logs", "prometheus"] {
+    for folder in [build::BIN, build::CRDS, "etcd", "pki", "ctr", "cni", "kubelet", "pod-logs", "prometheus"] {
         fs::create_dir(dir.join(folder))?;
     }
     for program in programs {
-        std::os::unix::fs::symlink(&program.file, dir.join("bin").join(program.name))?;
+        std::os::unix::fs::symlink(&program.file, dir.join(program.place).join(program.name))?;
     }
     std::os::unix::fs::symlink(std::env::current_exe()?, dir.join("bin/testbed"))?;
     fs::write(dir.join("options.json"), serde_json::to_vec(options)?)?;

@@ -6,9 +6,12 @@
 
 mod api;
 mod approval;
+mod argo_cd;
 mod cluster_faults;
 mod evidence;
 mod facts;
+mod git;
+mod gitops;
 mod holds;
 mod known_good;
 mod kinds;
@@ -96,6 +99,14 @@ fn together() -> Vec<runner::Case> {
         holds::a_service_that_exits_twice_at_each_start_as_before_is_kept,
         undo::a_fix_pushed_while_the_bad_release_is_judged_is_not_undone,
         releases::a_good_release_passes_and_leaves_a_sample_that_goes_with_the_guard,
+        gitops::with_its_sync_suspended_an_undo_lasts_until_git_has_a_new_revision,
+        gitops::an_undo_that_flux_reverts_is_said_with_its_name_and_not_repeated,
+        gitops::a_bad_release_from_flux_is_recommended_with_its_commands_and_not_touched,
+        gitops::what_may_not_be_suspended_is_not_undone_and_the_server_says_why,
+        gitops::after_an_undo_the_next_helm_upgrade_succeeds,
+        gitops::after_an_undo_helm_rollback_changes_helms_record_alone,
+        argo_cd::an_undo_that_argo_cd_heals_away_is_said_with_its_name_and_not_repeated,
+        argo_cd::with_self_heal_suspended_an_undo_lasts_until_there_is_a_new_revision,
         ownership::after_an_undo_server_side_apply_has_no_conflict_and_removes_what_only_the_old_version_had,
         kinds::after_an_undo_a_stateful_set_is_applied_server_side_without_conflict,
         kinds::after_an_undo_a_daemon_set_is_applied_server_side_without_conflict,
@@ -130,6 +141,7 @@ fn in_turn() -> Vec<runner::Case> {
     cases![
         operator_faults::an_operator_killed_again_and_again_undoes_a_bad_release_exactly_once,
         operator_faults::an_intent_left_by_a_dead_operator_is_finished_once_or_found_done,
+        gitops::a_suspended_sync_is_given_back_in_time_though_operator_and_guard_are_gone,
         evidence::an_operator_killed_in_the_analysis_decides_as_one_that_was_not,
         cluster_faults::without_prometheus_a_good_release_is_neither_undone_nor_called_healthy,
         cluster_faults::a_restart_of_the_api_server_loses_no_verdict_and_causes_no_undo,

@@ -24,7 +24,7 @@ async fn apply_server_side(scene: &Scene, shop: &Shop) -> Result<()> {
 }
 
 /// Waits until no field of the template belongs to an undo.
-async fn handed_back(scene: &Scene) -> Result<()> {
+pub async fn handed_back(scene: &Scene) -> Result<()> {
     let look = async || {
         let deployment = scene.deployment().await.map_err(|error| format!("{error:#}"))?;
         let entries = deployment.0["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();

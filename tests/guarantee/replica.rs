@@ -18,6 +18,7 @@ use deployment_guard::controller::memory::Memory;
 use deployment_guard::controller::reconcile::reconcile;
 use deployment_guard::controller::sources::Sources;
 use deployment_guard::controller::storms::Storms;
+use deployment_guard::controller::suspensions::Suspensions;
 use deployment_guard::domain::policy::Target;
 use deployment_guard::domain::redact::Redactor;
 use deployment_guard::leader::Leadership;
@@ -250,6 +251,7 @@ fn context(world: &World, client: Client, classes: reflector::Store<GuardClass>,
         nodes: Arc::default(),
         sources: Sources::new(client.clone(), "deployment-guard".into(), metrics.clone()),
         storms: Storms::default(),
+        suspensions: Suspensions::default(),
         memory: Memory::default(),
         act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         events: Events::new(client.clone(), None, CALL_TIMEOUT),

@@ -14,6 +14,7 @@ mod facts;
 mod faults;
 mod kept;
 mod kinds;
+mod gitops;
 mod patches;
 mod prometheus;
 mod quiet;

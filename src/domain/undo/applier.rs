@@ -7,11 +7,9 @@ use serde_json::Value;
 
 use super::describe::annotation;
 use super::ownership::managers_of_template;
+use crate::domain::git_ops::{FLUX_RECONCILE, is_name};
 use crate::domain::managers;
 use crate::domain::rollout::{Applier, Tool};
-
-/// Flux leaves an object alone that is annotated so.
-const FLUX_RECONCILE: &str = "kustomize.toolkit.fluxcd.io/reconcile";
 
 /// What applies the workload, the most persistent first.
 pub(super) fn applier(workload: &Value) -> Option<Applier> {
@@ -26,8 +24,9 @@ pub(super) fn applier(workload: &Value) -> Option<Applier> {
         .or_else(|| flux(Tool::FluxKustomize, "kustomize.toolkit.fluxcd.io").filter(|_| !left_alone))
         .or_else(|| flux(Tool::FluxHelm, "helm.toolkit.fluxcd.io"))
         .or_else(|| {
-            let name = annotation(workload, "meta.helm.sh/release-name")?;
+            let name = readable(&annotation(workload, "meta.helm.sh/release-name")?);
             let namespace = annotation(workload, "meta.helm.sh/release-namespace").unwrap_or_default();
+            let namespace = readable(&namespace);
             Some(Applier { tool: Tool::Helm, name, namespace })
         })
 }
@@ -43,7 +42,12 @@ fn argo_cd(workload: &Value) -> Option<Applier> {
     };
     let application = tracked.or_else(labelled)?;
     let (namespace, name) = application.split_once('_').unwrap_or(("", application.as_str()));
-    Some(Applier { tool: Tool::ArgoCd, name: name.to_owned(), namespace: namespace.to_owned() })
+    Some(Applier { tool: Tool::ArgoCd, name: readable(name), namespace: readable(namespace) })
+}
+
+/// Annotations can say anything, and these names are shown and stand in commands that people copy.
+fn readable(name: &str) -> String {
+    if is_name(name) { name.to_owned() } else { String::new() }
 }
 
 /// The manager that changed the template last, as far as managed fields tell; never ourselves.
@@ -86,6 +90,11 @@ mod tests {
                 Some((Tool::ArgoCd, "shop", "teams")),
             ),
             (json!({"labels": {"argocd.argoproj.io/instance": "shop"}}), Some((Tool::ArgoCd, "shop", ""))),
+            (
+                json!({"annotations": {"argocd.argoproj.io/tracking-id": "$(rm -rf x):apps/Deployment:web/api"}}),
+                Some((Tool::ArgoCd, "", "")),
+            ),
+            (json!({"annotations": {"meta.helm.sh/release-name": "x; reboot"}}), Some((Tool::Helm, "", ""))),
             (json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}}), None),
             (json!({}), None),
         ];

@@ -14,6 +14,7 @@ use super::configuration::configuration;
 use super::ownership::owns_template;
 use super::template::{controller_of, hash_of, is_controlled_by, normalise, number_of};
 use super::{IRREVERSIBLE, LAST_ROLLBACK, SKIP, UndoError};
+use crate::domain::git_ops::Marker;
 use crate::domain::policy::Kind;
 use crate::domain::rollout::{Revision, RevisionHash, Strategy, Workload};
 
@@ -88,6 +89,7 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
         controlled_by: controller_of(workload).map(owner_name),
         canary: controller_of(workload).filter(|owner| is_canary(owner)).map(owner_name),
         applier: applier(workload),
+        suspension: Marker::of(workload),
         template_manager: template_manager(workload),
         skip: annotation(workload, SKIP),
         last_rollback: annotation(workload, LAST_ROLLBACK),

@@ -47,7 +47,15 @@ const KWOK: &str = "--kubeconfig=@DIR@/kubeconfig --config=@DIR@/kwok-stages.yam
     --manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake --node-lease-duration-seconds=@LEASE@ \
     --cidr=10.200.0.1/16 --node-ip=10.244.0.1";
 
-/// Every component, also those that are started only on demand: kwok and the image registry.
+/// Flux's controller that applies what lies in Git; its command line.
+pub const KUSTOMIZE_CONTROLLER: &str = "kustomize-controller";
+/// Where it says that it runs.
+pub const FLUX_HEALTH: &str = "10.244.0.1:9440";
+
+const FLUX: &str = "--watch-all-namespaces=true --metrics-addr=0 \
+    --health-addr=10.244.0.1:9440 --events-addr= --http-retry=2 --requeue-dependency=2s --log-level=info";
+
+/// Every component, also those that are started only on demand: kwok, the image registry, Flux.
 ///
 /// # Errors
 /// When an option cannot be used.
@@ -63,6 +71,7 @@ pub fn all(dir: &Path, options: &Options) -> Result<Vec<Component>> {
         ("kube-proxy", "--config=@DIR@/kube-proxy.yaml"),
         ("coredns", "-conf @DIR@/Corefile"),
         ("kwok", &kwok),
+        (KUSTOMIZE_CONTROLLER, FLUX),
     ];
     let mut all = prometheus::components(dir, options.prometheus_replicas, &options.scrape_interval)?;
     all.push(image_registry::component(dir, &options.images));

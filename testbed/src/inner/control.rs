@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::fleet::Fleet;
-use super::{image_registry, prometheus, startup};
+use super::{components, image_registry, prometheus, startup};
 
 const SOCKET: &str = "control.sock";
 
@@ -77,6 +77,9 @@ async fn start(fleet: &Fleet, name: &str) -> Result<()> {
     if name == prometheus::NAME {
         return startup::start_prometheus(fleet).await;
     }
+    if name == components::KUSTOMIZE_CONTROLLER && !fleet.dir().join("bin").join(name).exists() {
+        bail!("{name} is not built, start the cluster with `testbed run --with flux`");
+    }
     fleet.start(name)?;
     if let Some(node) = fleet.nodes().iter().find(|node| node.containerd == name) {
         return startup::containerd_ready(fleet, node).await;
@@ -86,6 +89,7 @@ async fn start(fleet: &Fleet, name: &str) -> Result<()> {
     }
     match name {
         "kube-apiserver" => startup::api_server_ready(fleet).await,
+        components::KUSTOMIZE_CONTROLLER => startup::listens(name, components::FLUX_HEALTH).await,
         image_registry::NAME => startup::listens(name, &image_registry::address()).await,
         _ => Ok(()),
     }

@@ -101,6 +101,8 @@ impl Fleet {
         let child = Command::new(&component.program)
             .args(&component.arguments)
             .current_dir(&self.dir)
+            // Flux has no option for it.
+            .env("KUBECONFIG", self.dir.join("kubeconfig"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
