@@ -75,6 +75,19 @@ impl Server {
         }
     }
 
+    /// The Services of a namespace; none where they may not be read.
+    pub(super) async fn services(&self, namespace: &str) -> Result<Vec<Value>, ActError> {
+        const STEP: &str = "reading the services";
+        let all = format!("/api/v1/namespaces/{namespace}/services");
+        match self.list(STEP, &all, &ListParams::default()).await? {
+            Written::Object(mut list) => Ok(match list.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => items,
+                _ => Vec::new(),
+            }),
+            Written::Refused(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Reads a template that the guard keeps; `None` when it does not exist.
     pub(super) async fn kept(&self, namespace: &str, name: &str) -> Result<Option<Value>, ActError> {
         const STEP: &str = "reading the kept template";

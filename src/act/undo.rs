@@ -15,8 +15,7 @@ use crate::domain::policy::Target;
 use crate::domain::redact::{Redacted, Redactor};
 use crate::domain::rollout::{PodName, RevisionHash};
 use crate::domain::undo::{
-    Gone, Meaning, UndoPatch, UndoPlan, UndoRequest, classify_answer, find_revision, owns_template, plan_hand_back,
-    plan_undo,
+    Gone, LostPort, Meaning, UndoPatch, UndoPlan, UndoRequest, classify_answer, find_revision, lost_port, owns_template, plan_hand_back, plan_undo,
 };
 
 /// The hand of the operator.
@@ -84,6 +83,8 @@ pub enum UndoOutcome {
     NothingToGoBackTo,
     /// The good revision exists, and what it holds is no pod template.
     Unreadable,
+    /// A Service targets a port by a name that the good template does not have.
+    PortMissing(LostPort),
     /// A policy or a right refused it.
     AdmissionRejected {
         /// What the server said, redacted and cut.
@@ -194,6 +195,9 @@ impl Act {
             UndoPlan::NothingToGoBackTo => return Ok(Attempt::Finished(UndoOutcome::NothingToGoBackTo)),
             UndoPlan::Unreadable => return Ok(Attempt::Finished(UndoOutcome::Unreadable)),
         };
+        if let Some(lost) = self.lost_port(request, &patch).await? {
+            return Ok(Attempt::Finished(UndoOutcome::PortMissing(lost)));
+        }
         // A dry run writes nothing, but a policy may count it: it is fenced like a write.
         for (step, dry_run) in [("the dry run of the undo", true), ("the undo", false)] {
             check(fence, step)?;
@@ -214,6 +218,16 @@ impl Act {
             }
         }
         Err(ActError::Conflict { step: "the undo", tries: 1 })
+    }
+
+    /// A Service that the undo would lead nowhere. Services are read only where a name would be lost; who may not read them
+    /// goes on without knowing.
+    async fn lost_port(&self, request: &UndoRequest, patch: &UndoPatch) -> Result<Option<LostPort>, ActError> {
+        if patch.lost_ports.is_empty() {
+            return Ok(None);
+        }
+        let services = self.server.services(&request.namespace).await?;
+        Ok(lost_port(&services, &patch.good, &patch.lost_ports))
     }
 
     /// Reads again to find out what a refusal meant.

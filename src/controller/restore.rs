@@ -19,7 +19,7 @@ use crate::domain::plan::{BadRevision, Current, PendingUndo, Stage};
 use crate::domain::policy::{Mode, Policy};
 use crate::domain::recommend;
 use crate::domain::rollout::{PodFact, Tool, Workload};
-use crate::domain::undo::{self, KeptTemplate, UndoRequest, VerifyOutcome, VerifyState};
+use crate::domain::undo::{self, KeptTemplate, LostPort, UndoRequest, VerifyOutcome, VerifyState};
 use crate::record::events::EventReason;
 
 /// Hands back fields of the template that an undo still owns; without it the user's next apply would conflict.
@@ -206,6 +206,14 @@ fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: Pe
         UndoOutcome::Unreadable => {
             let why = format!("what revision {} holds is no pod template; push a fixed version", undo.to);
             not_done(case, &undo, Reason::NoKnownGoodRevision, EventReason::NoKnownGoodRevision, &why);
+        }
+        UndoOutcome::PortMissing(LostPort { service, port }) => {
+            let why = format!(
+                "Service {service} targets the port {port:?}, which revision {} does not have: it would lead nowhere; roll \
+                 back the Service as well, by hand",
+                undo.to
+            );
+            not_done(case, &undo, Reason::ServicePortMissing, EventReason::RollbackSkipped, &why);
         }
         UndoOutcome::AdmissionRejected { message } => {
             let why = format!("the API server's policies refused it: {}", message.as_str());

@@ -225,6 +225,8 @@ words! {
         StuckStatefulSetPod = "StuckStatefulSetPod",
         /// Both revisions run the same; only annotations of the template differ.
         SameRevisionRestarted = "SameRevisionRestarted",
+        /// A Service needs a port that the revision to go back to does not have.
+        ServicePortMissing = "ServicePortMissing",
         /// A configuration that the pods read was changed in place.
         ConfigurationChanged = "ConfigurationChanged",
         /// The number of pods was changed a moment ago.

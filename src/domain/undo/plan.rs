@@ -3,10 +3,13 @@
 //! Role: turns a decided undo into one conditional JSON Patch. Inputs: the request and fresh raw objects. Outputs: the
 //! patch, or the reason why nothing is to be sent. Must never import: other rooms.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::describe::{annotation, current, fingerprint, flag, held_template, identity, missing, text};
 use super::only_in_good::only_in_good;
+use super::ports::lost_names;
 use super::template::{is_controlled_by, normalise};
 use super::{LAST_ROLLBACK, UndoError, UndoRequest};
 use crate::domain::policy::Kind;
@@ -30,6 +33,10 @@ pub struct UndoPatch {
     pub operations: Value,
     /// Fields that only the good template has and that client-side apply will not remove with the next release.
     pub only_in_good: Vec<String>,
+    /// Names of ports that the good template lacks and the present one has.
+    pub lost_ports: BTreeSet<String>,
+    /// The good template.
+    pub good: Value,
     /// The template that was read, as it was read.
     pub(super) template: Value,
     /// The last rollback as it was read.
@@ -145,6 +152,8 @@ fn patch(request: &UndoRequest, workload: &Value, template: &Value, good: &Value
     UndoPatch {
         operations: Value::Array(operations),
         only_in_good: only_in_good(template, good, workload),
+        lost_ports: lost_names(template, good),
+        good: good.clone(),
         template: template.clone(),
         last_rollback,
     }
