@@ -100,7 +100,8 @@ fn did_not_help(case: &mut Case<'_>, current: &Current, recheck: &Recheck, reaso
         current.revision, recheck.decision
     );
     if let Some(decision) = case.draft.last_decision.as_mut().filter(|last| last.id == recheck.decision) {
-        decision.action_reason = Some(format!("{}: {message}", Reason::RollbackDidNotHelp).chars().take(1024).collect());
+        decision.action_reason =
+            Some(format!("{}: {message}", Reason::RollbackDidNotHelp).chars().take(1024).collect());
     }
     case.observe_condition(Type::RolledBack, true, Reason::RollbackDidNotHelp, &message);
     case.observe_condition(Type::Healthy, Truth::False, Reason::RollbackDidNotHelp, &message);

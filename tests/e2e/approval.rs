@@ -140,7 +140,11 @@ pub async fn the_storm_breaker_of_a_class_stops_further_undos(scene: Scene) -> R
     scene.verified().await?;
     scene.push(&shop(&scene).version("v3").fault("EXIT_AFTER_S", "0.5")).await?;
     let guard = scene.until("the open breaker", |guard| guard.reason("Stalled") == "StormBreakerOpen").await?;
-    ensure!(guard.decided("action") == "Recommended" && guard.decided("clampedBy") == "storm-breaker", "{}", guard.decision());
+    ensure!(
+        guard.decided("action") == "Recommended" && guard.decided("clampedBy") == "storm-breaker",
+        "{}",
+        guard.decision()
+    );
     let status: Value = serde_json::from_str(&scene.cluster.kubectl(&["get", "gclass", &class, "-o", "json"]).await?)?;
     ensure!(status["status"]["stormBreaker"]["open"] == true, "{}", status["status"]);
     generation(&scene, 4).await?;
@@ -161,7 +165,8 @@ pub async fn an_undo_that_does_not_help_is_said_and_nothing_more_is_undone(scene
     scene.undone(&before).await?;
     scene.kubectl(&["scale", "deployment", "db", "--replicas=0"]).await?;
     scene.verified().await?;
-    let guard = scene.until("the question to be answered", |guard| guard.reason("RolledBack") == "RollbackDidNotHelp").await?;
+    let guard =
+        scene.until("the question to be answered", |guard| guard.reason("RolledBack") == "RollbackDidNotHelp").await?;
     guard.expect("Stalled", "True", "RollbackDidNotHelp")?;
     ensure!(guard.message("Healthy").contains("was not the cause"), "{}", guard.message("Healthy"));
     ensure!(guard.0["status"]["rollbacksToday"] == 1, "{}", guard.line());
