@@ -93,15 +93,12 @@ async fn put_in_order(case: &Case<'_>, owner: &Owner, wanted: &Wanted, shelf: &m
         let uid = case.draft.target.as_ref().map(|target| target.uid.as_str()).unwrap_or_default();
         let held = workload::templates(&case.ctx.client, &case.target, uid, &missing).await?;
         for revision in missing {
-            let kept = match held.get(&revision) {
-                Some(held) => templates.keep(owner, &revision, held, &fence).await,
+            let Some(held) = held.get(&revision) else {
                 // The workload's own history has lost it already.
-                None => {
-                    shelf.lost.insert(revision);
-                    continue;
-                }
+                shelf.lost.insert(revision);
+                continue;
             };
-            match kept {
+            match templates.keep(owner, &revision, held, &fence).await {
                 Ok(found) => drop(there.insert(found.kept.name.clone(), found)),
                 Err(error @ TemplateError::NotOurs { .. }) => {
                     tracing::warn!(%error, %revision, "the template of a revision is not kept");
