@@ -17,7 +17,7 @@ use crate::domain::retry::Retry;
 use crate::domain::rollout::RevisionHash;
 use crate::observe::workload::{self, ReadError};
 use crate::record::owner::Owner;
-use crate::record::templates::{TemplateError, name_of};
+use crate::record::templates::{Found, TemplateError, name_of};
 
 /// How long all of it may take.
 const MOST: Duration = Duration::from_secs(10);
@@ -81,7 +81,9 @@ async fn put_in_order(case: &Case<'_>, owner: &Owner, wanted: &Wanted, shelf: &m
     let leadership = case.ctx.leadership.clone();
     let fence = move || leadership.holds();
     if shelf.there.is_none() {
-        shelf.there = Some(templates.list(owner).await?);
+        let found = templates.list(owner).await?.into_iter();
+        shelf.there =
+            Some(found.filter(|(name, found)| wanted.get(name).is_none_or(|r| is_known(case, r, found))).collect());
     }
     let there = shelf.there.get_or_insert_default();
     let missing: BTreeSet<RevisionHash> = wanted
@@ -93,14 +95,16 @@ async fn put_in_order(case: &Case<'_>, owner: &Owner, wanted: &Wanted, shelf: &m
         let uid = case.draft.target.as_ref().map(|target| target.uid.as_str()).unwrap_or_default();
         let held = workload::templates(&case.ctx.client, &case.target, uid, &missing).await?;
         for revision in missing {
-            let kept = match held.get(&revision) {
-                Some(held) => templates.keep(owner, &revision, held, &fence).await,
+            let Some(held) = held.get(&revision) else {
                 // The workload's own history has lost it already.
-                None => {
-                    shelf.lost.insert(revision);
-                    continue;
-                }
+                shelf.lost.insert(revision);
+                continue;
             };
+            let mut kept = templates.keep(owner, &revision, held, &fence).await;
+            if matches!(kept, Err(TemplateError::Conflict { .. })) {
+                // What was in the way is gone, or about to go.
+                kept = templates.keep(owner, &revision, held, &fence).await;
+            }
             match kept {
                 Ok(found) => drop(there.insert(found.kept.name.clone(), found)),
                 Err(error @ TemplateError::NotOurs { .. }) => {
@@ -117,6 +121,12 @@ async fn put_in_order(case: &Case<'_>, owner: &Owner, wanted: &Wanted, shelf: &m
         there.remove(&found.kept.name);
     }
     Ok(())
+}
+
+/// Whether status already says that exactly this is kept. What an object says of itself anybody may have written; it is
+/// believed again only after a comparison with the workload's own history.
+fn is_known(case: &Case<'_>, revision: &RevisionHash, found: &Found) -> bool {
+    progress::read(&case.draft).kept().get(revision) == Some(&found.kept)
 }
 
 /// Until when nothing is tried again.

@@ -7,6 +7,7 @@
 mod api;
 mod approval;
 mod argo_cd;
+mod causes;
 mod cluster_faults;
 mod evidence;
 mod facts;
@@ -78,6 +79,7 @@ fn together() -> Vec<runner::Case> {
         facts::a_service_that_exits_once_at_each_start_is_undone_when_it_always_does,
         known_good::ten_bad_releases_in_a_row_are_each_undone_to_the_same_good_one,
         known_good::over_a_bad_release_that_nobody_undid_the_good_one_before_it_is_gone_back_to,
+        causes::evidence_of_harm_waits_for_a_minute_after_scaling_and_counts_then,
         known_good::without_any_history_a_release_is_undone_to_what_the_guard_kept,
         evidence::evidence_undoes_a_bad_release_and_its_recording_replays_to_the_same_bits,
         undo::a_release_with_40_percent_errors_is_undone_once_and_verified,
@@ -118,6 +120,9 @@ fn together() -> Vec<runner::Case> {
         signals::a_selector_that_is_no_promql_is_named_and_other_guards_go_on,
         undo::a_policy_that_refuses_the_undo_is_named_and_the_workload_is_left_alone,
         undo::a_deployment_paused_while_it_is_judged_is_not_undone,
+        causes::a_config_map_changed_in_place_is_named_and_not_undone,
+        causes::a_config_map_that_was_changed_before_a_bad_release_is_named_beside_the_undo,
+        causes::a_restart_that_fails_for_reasons_of_its_own_is_not_undone,
         known_good::what_is_kept_goes_with_the_guard_and_nothing_else_does,
         targets::a_paused_deployment_is_left_alone_until_it_is_resumed,
         targets::a_guard_waits_for_its_deployment_and_follows_it_when_it_is_made_anew,

@@ -75,6 +75,25 @@ fn a_template_is_taken_as_the_history_holds_it_and_of_the_judged_object_only() {
 }
 
 #[test]
+fn what_a_set_keeps_in_its_own_revisions_is_taken_without_their_directive() {
+    let set = json!({"metadata": {"name": "db", "uid": UID}, "spec": {"template": template("app:2")}});
+    let mut stored = template("app:1");
+    stored["$patch"] = json!("replace");
+    let holder = json!({
+        "metadata": {
+            "name": "db-5d4f", "labels": {"controller-revision-hash": "5d4f"},
+            "ownerReferences": [{"uid": UID, "controller": true}],
+        },
+        "data": {"spec": {"template": stored}}, "revision": 3,
+    });
+    for (kind, name) in [(Kind::StatefulSet, "db-5d4f"), (Kind::DaemonSet, "5d4f")] {
+        let holders = std::slice::from_ref(&holder);
+        let found = held(kind, UID, &set, holders, &RevisionHash::new(name)).expect("it is there");
+        assert_eq!((found.template, found.number), (normalise(&template("app:1")), 3), "{kind:?}");
+    }
+}
+
+#[test]
 fn the_number_of_a_template_is_the_same_in_every_version() {
     let written =
         json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"image": "a:1", "name": "a"}]}});
