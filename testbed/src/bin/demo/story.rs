@@ -1,5 +1,7 @@
 //! What happens, in order.
 
+mod careful;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -63,6 +65,9 @@ impl Story {
         self.good_release().await?;
         self.bad_release().await?;
         self.crashing_release().await?;
+        self.approved_release().await?;
+        self.git_ops_release().await?;
+        self.stuck_release().await?;
         self.blind_release().await?;
         self.look_back().await
     }
