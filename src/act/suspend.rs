@@ -11,7 +11,7 @@ use super::server::{Refusal, Written, collection};
 use super::undo::check;
 use super::{Act, ActError, Fence};
 use crate::domain::git_ops::{
-    LABEL, Marker, Object, Place, SuspendPlan, is_name, plan_resume, plan_suspend, revision_of,
+    LABEL, Marker, Object, Place, SuspendPlan, applies_to, is_name, plan_resume, plan_suspend, revision_of,
     revision_of_kustomization,
 };
 use crate::domain::managers;
@@ -25,8 +25,13 @@ const TRIES: u32 = 3;
 /// What became of a wish to suspend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Suspended {
-    /// This is suspended, and carries the marker.
-    Done(Place),
+    /// It is suspended, and carries the marker.
+    Done {
+        /// What.
+        place: Place,
+        /// What Git held, where that can be read: then something new ends it too, else only time does.
+        git: Option<String>,
+    },
     /// Nothing would apply the bad version again.
     NotNeeded,
     /// It cannot be suspended, and why.
@@ -88,13 +93,17 @@ impl Act {
                 // Another object under this name: the undo finds that out and says so.
                 return Ok(Suspended::NotNeeded);
             }
+            if !applies_to(&place.object, &object, namespace, target) {
+                let words = format!("{place} does not say itself that it applies {target} in {namespace}");
+                return Ok(Suspended::Refused(self.server.say(&words)));
+            }
             let wanted = self.with_git(applier, &place, &object, wanted).await;
             let SuspendPlan::Patch(patch) = plan_suspend(&place.object, &object, &wanted) else {
                 return Ok(Suspended::NotNeeded);
             };
             check(fence, STEP)?;
             match self.write(STEP, &place, &patch).await? {
-                Written::Object(_) => return Ok(Suspended::Done(place)),
+                Written::Object(_) => return Ok(Suspended::Done { place, git: wanted.git }),
                 Written::Refused(refusal) if lost_a_race(&refusal) => last = Some(refusal.message),
                 Written::Refused(refusal) => return Ok(Suspended::Refused(refusal.message)),
             }
@@ -150,8 +159,8 @@ impl Act {
         Ok(all)
     }
 
-    /// What Git held when Flux last tried to apply it; `None` if that may not be read.
-    pub async fn flux_revision(&self, kustomization: &str) -> Option<String> {
+    /// What Git held when Flux last tried to apply a workload; `None` if that may not be read.
+    pub async fn flux_revision(&self, kustomization: &str, of: &str, target: &Target) -> Option<String> {
         const STEP: &str = "reading the Kustomization";
         let (namespace, name) = kustomization.split_once('/')?;
         if !is_name(namespace) || !is_name(name) {
@@ -159,7 +168,7 @@ impl Act {
         }
         let path = collection("kustomize.toolkit.fluxcd.io/v1", namespace, "kustomizations");
         match self.server.object(STEP, &path, name).await {
-            Ok(Written::Object(object)) => revision_of_kustomization(&object),
+            Ok(Written::Object(object)) => revision_of_kustomization(&object, of, target),
             // Then the suspension ends with its time.
             Ok(Written::Refused(_)) | Err(_) => None,
         }
@@ -214,11 +223,11 @@ impl Act {
     }
 
     async fn with_git(&self, applier: &Applier, place: &Place, object: &Value, wanted: &Marker) -> Marker {
-        if !matches!(place.object, Object::Workload(_)) {
+        let Object::Workload(target) = &place.object else {
             return Marker { git: revision_of(&place.object, object), ..wanted.clone() };
-        }
+        };
         let kustomization = format!("{}/{}", applier.namespace, applier.name);
-        let git = self.flux_revision(&kustomization).await;
+        let git = self.flux_revision(&kustomization, &place.namespace, target).await;
         Marker { kustomization: Some(kustomization), git, ..wanted.clone() }
     }
 

@@ -126,24 +126,28 @@ fn applied_by(tool: Tool, namespace: &str, name: &str) -> Applier {
 }
 
 async fn suspend(server: &Arc<Server>, applier: &Applier, fence: bool) -> Result<Suspended, ActError> {
-    let target = Target { kind: Kind::Deployment, name: "api".into() };
-    server.act().suspend(applier, ("shop", &target, "u1"), &marker(), &|| fence).await
+    server.act().suspend(applier, ("shop", &target(), "u1"), &marker(), &|| fence).await
 }
 
 fn flux() -> Applier {
     applied_by(Tool::FluxKustomize, "flux-system", "apps")
 }
 
+fn target() -> Target {
+    Target { kind: Kind::Deployment, name: "api".into() }
+}
+
 fn place() -> Place {
-    let target = Target { kind: Kind::Deployment, name: "api".into() };
-    Place { namespace: "shop".into(), object: Object::Workload(target) }
+    Place { namespace: "shop".into(), object: Object::Workload(target()) }
 }
 
 #[tokio::test]
 async fn flux_is_told_on_the_workload_alone_and_the_workload_is_given_back_as_it_was() {
-    let kustomization = json!({"status": {"lastAttemptedRevision": "main@sha1:2"}});
+    let inventory = json!({"entries": [{"id": "shop_api_apps_Deployment", "v": "v1"}]});
+    let kustomization = json!({"status": {"lastAttemptedRevision": "main@sha1:2", "inventory": inventory}});
     let server = Server::of(&[(WORKLOAD, workload()), (KUSTOMIZATION, kustomization)]);
-    assert_eq!(suspend(&server, &flux(), true).await.unwrap(), Suspended::Done(place()));
+    let git = Some("main@sha1:2".to_owned());
+    assert_eq!(suspend(&server, &flux(), true).await.unwrap(), Suspended::Done { place: place(), git });
     assert_eq!(server.get(WORKLOAD)["metadata"]["annotations"][FLUX_RECONCILE], "disabled");
     let written = Marker::of(&server.get(WORKLOAD)).unwrap();
     assert_eq!(
@@ -158,15 +162,20 @@ async fn flux_is_told_on_the_workload_alone_and_the_workload_is_given_back_as_it
 #[tokio::test]
 async fn where_git_cannot_be_read_only_time_ends_it() {
     let server = Server::of(&[(WORKLOAD, workload()), (KUSTOMIZATION, json!({"kind": "Forbidden"}))]);
-    assert_eq!(suspend(&server, &flux(), true).await.unwrap(), Suspended::Done(place()));
+    assert_eq!(suspend(&server, &flux(), true).await.unwrap(), Suspended::Done { place: place(), git: None });
     assert_eq!(Marker::of(&server.get(WORKLOAD)).unwrap().git, None);
 }
 
 #[tokio::test]
 async fn a_release_and_an_application_are_suspended_themselves_and_found_again() {
-    let release = json!({"metadata": {"uid": "r", "name": "shop", "namespace": "web"}, "spec": {"interval": "1m"}});
+    let spec = json!({"interval": "1m", "targetNamespace": "shop"});
+    let release = json!({"metadata": {"uid": "r", "name": "shop", "namespace": "web"}, "spec": spec});
     let automated = json!({"syncPolicy": {"automated": {"selfHeal": true}}});
-    let application = json!({"metadata": {"uid": "a", "name": "shop", "namespace": "argocd"}, "spec": automated});
+    let resources = json!([{"group": "apps", "kind": "Deployment", "namespace": "shop", "name": "api"}]);
+    let application = json!({
+        "metadata": {"uid": "a", "name": "shop", "namespace": "argocd"}, "spec": automated,
+        "status": {"resources": resources},
+    });
     let cases = [
         (applied_by(Tool::FluxHelm, "web", "shop"), RELEASE, RELEASES, release),
         (applied_by(Tool::ArgoCd, "argocd", "shop"), APPLICATION, APPLICATIONS, application.clone()),
@@ -175,7 +184,9 @@ async fn a_release_and_an_application_are_suspended_themselves_and_found_again()
     ];
     for (applier, path, list, object) in cases {
         let server = Server::of(&[(path, object.clone()), (list, json!({"items": [object]}))]);
-        let Suspended::Done(place) = suspend(&server, &applier, true).await.unwrap() else { panic!("not suspended") };
+        let Suspended::Done { place, .. } = suspend(&server, &applier, true).await.unwrap() else {
+            panic!("not suspended")
+        };
         let all = json!({"items": [server.get(path)]});
         server.objects.lock().unwrap().insert(list.to_owned(), all);
         let found: Vec<Found> = server.act().suspended().await.unwrap().into_iter().flatten().flatten().collect();
@@ -190,7 +201,7 @@ async fn a_missing_right_is_a_refusal_in_the_servers_words_without_secrets() {
     let applier = applied_by(Tool::FluxHelm, "web", "shop");
     for server in [
         Server::of(&[(RELEASE, json!({"kind": "Forbidden"}))]),
-        Server::new(&[(RELEASE, json!({"metadata": {"uid": "r"}, "spec": {}}))], |_, _| {
+        Server::new(&[(RELEASE, json!({"metadata": {"uid": "r"}, "spec": {"targetNamespace": "shop"}}))], |_, _| {
             Some((403, forbidden(RELEASE)))
         }),
     ] {
@@ -210,7 +221,7 @@ async fn what_cannot_be_a_name_is_asked_for_nowhere() {
             let refused = suspend(&server, &applied_by(tool, "web", name), true).await.unwrap();
             assert!(matches!(refused, Suspended::Refused(_)), "{name}: {refused:?}");
         }
-        assert_eq!(server.act().flux_revision(&format!("flux-system/{name}")).await, None);
+        assert_eq!(server.act().flux_revision(&format!("flux-system/{name}"), "shop", &target()).await, None);
     }
 }
 
@@ -240,7 +251,7 @@ async fn a_write_that_comes_in_between_is_kept_and_the_suspension_made_anew() {
         }
         None
     });
-    assert!(matches!(suspend(&server, &flux(), true).await.unwrap(), Suspended::Done(_)));
+    assert!(matches!(suspend(&server, &flux(), true).await.unwrap(), Suspended::Done { .. }));
     assert_eq!(Marker::of(&server.get(WORKLOAD)).unwrap().before, json!("enabled"));
     assert_eq!(server.patched().len(), 2);
 }
@@ -278,4 +289,15 @@ async fn helm_alone_applies_nothing_again_and_is_not_suspended() {
     let server = Server::of(&[]);
     let outcome = suspend(&server, &applied_by(Tool::Helm, "web", "shop"), true).await.unwrap();
     assert_eq!(outcome, Suspended::NotNeeded);
+}
+
+#[tokio::test]
+async fn a_label_does_not_make_us_suspend_what_belongs_to_others() {
+    let others = json!({"metadata": {"uid": "r", "name": "shop", "namespace": "web"}, "spec": {}});
+    let server = Server::of(&[(RELEASE, others.clone()), (APPLICATION, others)]);
+    for applier in [applied_by(Tool::FluxHelm, "web", "shop"), applied_by(Tool::ArgoCd, "argocd", "shop")] {
+        let refused = suspend(&server, &applier, true).await.unwrap();
+        assert!(matches!(refused, Suspended::Refused(_)), "{refused:?}");
+    }
+    assert!(server.patched().is_empty());
 }

@@ -104,7 +104,7 @@ pub async fn carry_out(
     count(case, class, policy).await;
     // Whoever would revert the undo is stopped first, or it is not made.
     let suspended = match suspensions::before_undo(case, policy, workload, &undo).await {
-        Ok(Suspended::Done(place)) => Some(place),
+        Ok(Suspended::Done { place, .. }) => Some(place),
         Ok(Suspended::NotNeeded) => None,
         Ok(Suspended::Refused(words)) => {
             not_suspended(case, workload, &undo, words.as_str());

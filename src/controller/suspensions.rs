@@ -71,13 +71,17 @@ pub async fn before_undo(
     let leadership = case.ctx.leadership.clone();
     let target = (case.key.namespace.as_str(), &case.target.target, &*workload.uid);
     let suspended = case.ctx.act.suspend(applier, target, &wanted, &move || leadership.holds()).await?;
-    if let Suspended::Done(place) = &suspended {
+    if let Suspended::Done { place, git } = &suspended {
         if !matches!(place.object, Object::Workload(_)) {
             case.ctx.suspensions.others.store(true, Ordering::Relaxed);
         }
         let until = time(wanted.until);
+        let or_earlier = match git {
+            Some(_) => "or until there is a new revision",
+            None => "because what Git holds may not be read",
+        };
         let message = format!(
-            "{applier} does not apply the workload until {until} at the latest ({place} is suspended for decision {})",
+            "{applier} does not apply the workload until {until}, {or_earlier}: {place} is suspended for decision {}",
             undo.decision
         );
         case.note(EventReason::SyncSuspended, message);
@@ -131,7 +135,7 @@ struct Known {
 async fn of_workload(ctx: &Context, known: &mut Known, key: &WorkloadKey, seen: &Seen) {
     let Some(marker) = &seen.suspension else { return };
     let git = match marker.kustomization.as_deref().filter(|_| marker.git.is_some()) {
-        Some(kustomization) => ctx.act.flux_revision(kustomization).await,
+        Some(kustomization) => ctx.act.flux_revision(kustomization, &key.namespace, &key.target).await,
         None => None,
     };
     let template = template(ctx, known, key, seen).await;

@@ -270,10 +270,39 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= LONGEST_NAME && text.chars().all(allowed) && !text.starts_with('.')
 }
 
-/// What Git held when Flux last tried to apply it, from a Kustomization.
+/// Whether an object that is not the workload itself applies it, by what its own controller says. Labels and annotations
+/// of a workload can name any object, and must not make us suspend what belongs to others.
 #[must_use]
-pub fn revision_of_kustomization(object: &Value) -> Option<String> {
+pub fn applies_to(kind: &Object, object: &Value, namespace: &str, target: &Target) -> bool {
+    let says = |value: &Value, key: &str, wanted: &str| value.get(key).and_then(Value::as_str) == Some(wanted);
+    match kind {
+        Object::Workload(own) => own == target,
+        // It does not list what it applies; what it applies into can be read.
+        Object::HelmRelease(_) => {
+            let into = object.pointer("/spec/targetNamespace").and_then(Value::as_str).filter(|text| !text.is_empty());
+            into.or_else(|| object.pointer("/metadata/namespace")?.as_str()) == Some(namespace)
+        }
+        Object::Application(_) => {
+            let listed = object.pointer("/status/resources").and_then(Value::as_array);
+            listed.into_iter().flatten().any(|one| {
+                says(one, "group", "apps")
+                    && says(one, "kind", target.kind.name())
+                    && says(one, "namespace", namespace)
+                    && says(one, "name", &target.name)
+            })
+        }
+    }
+}
+
+/// What Git held when Flux last tried to apply it, from a Kustomization that lists the workload.
+#[must_use]
+pub fn revision_of_kustomization(object: &Value, namespace: &str, target: &Target) -> Option<String> {
     let status = object.get("status")?;
+    let id = format!("{namespace}_{}_apps_{}", target.name, target.kind.name());
+    let entries = status.pointer("/inventory/entries")?.as_array()?;
+    if !entries.iter().any(|entry| entry.get("id").and_then(Value::as_str) == Some(&*id)) {
+        return None;
+    }
     let read = |key: &str| status.get(key)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     // What was applied lags behind while new pods do not become ready.
     read("lastAttemptedRevision").or_else(|| read("lastAppliedRevision"))

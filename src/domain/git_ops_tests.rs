@@ -208,11 +208,42 @@ fn only_what_can_be_a_name_goes_into_a_path() {
 
 #[test]
 fn what_git_held_is_what_was_attempted_last_and_the_rest_of_a_release() {
-    let of = |status: Value| revision_of_kustomization(&json!({"status": status}));
+    let target = Target { kind: Kind::Deployment, name: "api".into() };
+    let of = |mut status: Value| {
+        status["inventory"] = json!({"entries": [{"id": "web_api_apps_Deployment", "v": "v1"}]});
+        let object = json!({"status": status});
+        assert_eq!(revision_of_kustomization(&object, "another", &target), None, "it applies no such workload");
+        revision_of_kustomization(&object, "web", &target)
+    };
     assert_eq!(of(json!({"lastAppliedRevision": "1", "lastAttemptedRevision": "2"})).as_deref(), Some("2"));
     assert_eq!(of(json!({"lastAppliedRevision": "1"})).as_deref(), Some("1"));
     assert_eq!(of(json!({})), None);
     let release = |spec: Value| revision_of(&Object::HelmRelease("r".into()), &json!({"spec": spec}));
     assert_eq!(release(json!({"suspend": true, "v": 1})), release(json!({"v": 1})));
     assert_ne!(release(json!({"suspend": true, "v": 2})), release(json!({"v": 1})));
+}
+
+#[test]
+fn only_what_says_itself_that_it_applies_the_workload_does() {
+    let target = Target { kind: Kind::StatefulSet, name: "db".into() };
+    let release = Object::HelmRelease("shop".into());
+    let cases = [
+        (json!({"metadata": {"namespace": "web"}, "spec": {}}), true),
+        (json!({"metadata": {"namespace": "flux-system"}, "spec": {"targetNamespace": "web"}}), true),
+        (json!({"metadata": {"namespace": "web"}, "spec": {"targetNamespace": "another"}}), false),
+        (json!({"metadata": {"namespace": "another"}}), false),
+    ];
+    for (object, wanted) in cases {
+        assert_eq!(applies_to(&release, &object, "web", &target), wanted, "{object}");
+    }
+    let application = Object::Application("shop".into());
+    let listed = json!({"group": "apps", "kind": "StatefulSet", "namespace": "web", "name": "db", "status": "Synced"});
+    let of = |resource: Value| json!({"status": {"resources": [{"kind": "Service"}, resource]}});
+    assert!(applies_to(&application, &of(listed.clone()), "web", &target));
+    for key in ["group", "kind", "namespace", "name"] {
+        let mut other = listed.clone();
+        other[key] = json!("other");
+        assert!(!applies_to(&application, &of(other), "web", &target), "{key}");
+    }
+    assert!(!applies_to(&application, &json!({}), "web", &target));
 }

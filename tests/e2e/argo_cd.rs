@@ -125,7 +125,10 @@ async fn sync(scene: &Scene, head: &Head) -> Result<()> {
     let (revision, workload) = head.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller", "-f", "-"];
     scene.kubectl_with(&apply, &workload.to_string()).await?;
-    let status = json!({"status": {"sync": {"status": "Synced", "revision": revision}}});
+    let namespace = &scene.namespace;
+    let resource =
+        json!({"group": "apps", "version": "v1", "kind": "Deployment", "namespace": namespace, "name": "shop"});
+    let status = json!({"status": {"sync": {"status": "Synced", "revision": revision}, "resources": [resource]}});
     scene.kubectl(&["patch", "applications.argoproj.io", "shop", "--type=merge", "-p", &status.to_string()]).await?;
     Ok(())
 }
