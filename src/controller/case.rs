@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
@@ -31,7 +32,7 @@ use crate::domain::outcome::Reason;
 use crate::domain::plan::{self, Changes, Current, Due, Progress, Stage};
 use crate::domain::policy::{Policy, Target};
 use crate::domain::redact::SERVER_MESSAGE;
-use crate::domain::rollout::{PodFact, RevisionHash, Tool, Workload};
+use crate::domain::rollout::{PodFact, PodName, RevisionHash, Tool, Workload};
 use crate::domain::scaling::Scaling;
 use crate::observe::pods::WorkloadKey;
 use crate::observe::workload;
@@ -92,7 +93,7 @@ pub struct Case<'a> {
     /// What was changed beside it, if that was looked at before anything was done.
     pub told: Option<Told>,
     /// What there is to say to people.
-    notes: Vec<(EventReason, String)>,
+    notes: Vec<(EventReason, String, Option<ObjectReference>)>,
     remembered: Remembered,
     /// The memory as it was before this look, for when the look fails.
     before: Remembered,
@@ -190,7 +191,21 @@ impl<'a> Case<'a> {
 
     /// Says something to people, once per transition.
     pub fn note(&mut self, reason: EventReason, text: String) {
-        self.notes.push((reason, text));
+        self.notes.push((reason, text, None));
+    }
+
+    /// Says something about a pod, on the guard and on the pod. Events of the same reason about the same objects are joined
+    /// under the first one's words; another pod is another object.
+    pub fn note_of_pod(&mut self, reason: EventReason, text: String, pod: &PodName, uid: &str) {
+        let about = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            name: Some(pod.name.to_string()),
+            namespace: Some(pod.namespace.to_string()),
+            uid: Some(uid.to_owned()),
+            ..Default::default()
+        };
+        self.notes.push((reason, text, Some(about)));
     }
 
     /// Looks again at that moment, or earlier if something else wants to.
@@ -726,7 +741,7 @@ impl<'a> Case<'a> {
 
     async fn tell(&mut self) {
         let guard = self.guard.object_ref(&());
-        let workload = self.draft.target.as_ref().map(|target| k8s_openapi::api::core::v1::ObjectReference {
+        let workload = self.draft.target.as_ref().map(|target| ObjectReference {
             api_version: Some("apps/v1".into()),
             kind: Some(target.kind.clone()),
             name: Some(target.name.clone()),
@@ -734,14 +749,14 @@ impl<'a> Case<'a> {
             uid: Some(target.uid.clone()),
             ..Default::default()
         });
-        for (reason, text) in std::mem::take(&mut self.notes) {
+        for (reason, text, about) in std::mem::take(&mut self.notes) {
             tracing::info!(
                 namespace = %self.key.namespace,
                 guard = %self.key.name,
                 reason = reason.as_str(),
                 "{text}"
             );
-            let failed = self.ctx.events.publish(&guard, workload.as_ref(), reason, &text).await;
+            let failed = self.ctx.events.publish(&guard, about.as_ref().or(workload.as_ref()), reason, &text).await;
             self.ctx.metrics.event(if failed == 0 { "ok" } else { "error" });
         }
     }

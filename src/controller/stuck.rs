@@ -37,7 +37,7 @@ pub async fn look(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pod
         Ok(PodDeletion::Deleted) => {
             case.freed().insert(found.uid.clone());
             let message = format!("deleted pod {} of revision {}: {}", found.pod.name, state.bad, found.why);
-            case.note(EventReason::StuckPodDeleted, message);
+            case.note_of_pod(EventReason::StuckPodDeleted, message, &found.pod, &found.uid);
         }
         // Somebody was faster; the watch tells.
         Ok(PodDeletion::Gone) => {}
@@ -94,6 +94,6 @@ fn name(case: &mut Case<'_>, found: &StuckPod, why: &str) {
     let is_news = before.is_none_or(|known| !known.message.starts_with(&told));
     case.observe_condition(Type::Stalled, true, found.reason, &message);
     if is_news {
-        case.note(EventReason::StuckPodFound, message);
+        case.note_of_pod(EventReason::StuckPodFound, message, &found.pod, &found.uid);
     }
 }

@@ -1,4 +1,4 @@
-//! StatefulSets and DaemonSets: undone as Deployments are, and what is different about each.
+//! `StatefulSet`s and `DaemonSet`s: undone as Deployments are, and what is different about each.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ async fn uid_of(scene: &Scene, name: &str) -> Result<String> {
     Ok(pod.1)
 }
 
-/// Waits until every pod runs this version and is Ready; `kubectl rollout status` knows no OnDelete.
+/// Waits until every pod runs this version and is Ready; `kubectl rollout status` knows no `OnDelete`.
 async fn serves(scene: &Scene, version: &str, count: usize) -> Result<()> {
     let look = async || {
         let pods = pods(scene).await.map_err(|error| format!("{error:#}"))?;
@@ -200,7 +200,7 @@ async fn named_for_deletion(scene: &Scene, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Who chose OnDelete replaces pods by hand.
+/// Who chose `OnDelete` replaces pods by hand.
 pub async fn under_on_delete_the_pods_of_a_stateful_set_are_named_and_left(scene: Scene) -> Result<()> {
     named_for_deletion(&scene, Kind::StatefulSet).await
 }
@@ -272,7 +272,7 @@ async fn owned_again(scene: &Scene, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Also without a map of annotations, as StatefulSets often are.
+/// Also without a map of annotations, as `StatefulSet`s often are.
 pub async fn after_an_undo_a_stateful_set_is_applied_server_side_without_conflict(scene: Scene) -> Result<()> {
     owned_again(&scene, Kind::StatefulSet).await
 }

@@ -1,4 +1,4 @@
-//! StatefulSets and DaemonSets: undone the one way, and freed where nobody replaces their pods.
+//! `StatefulSet`s and `DaemonSet`s: undone the one way, and freed where nobody replaces their pods.
 
 use serde_json::{Value, json};
 
@@ -105,6 +105,28 @@ async fn a_stuck_stateful_set_is_freed_pod_by_pod_with_an_event_each() {
     rig.until("it is told", || events(&rig, "StuckPodDeleted") == 1).await;
     let status = rig.status_of(resource);
     assert!(is(&status, "Stalled", "False"), "{status:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_stuck_pods_the_lowest_goes_first_and_each_is_told_of() {
+    let resource = "statefulsets";
+    let (rig, operator) = begin(resource, json!({}), json!({})).await;
+    rig.until("a pod runs it", || !sets::pods_with(&rig.api, resource, BAD).is_empty()).await;
+    // A set that works in parallel would have replaced this one too.
+    let key = Key::new("", "pods", "shop", "db-1");
+    let bad = rig.api.get(&sets::pods_with(&rig.api, resource, BAD)[0]).unwrap_or_default();
+    rig.api.change(&key, |pod| {
+        for field in ["spec", "status"] {
+            pod[field] = bad[field].clone();
+        }
+        pod["metadata"]["labels"] = bad["metadata"]["labels"].clone();
+    });
+    undone(&rig, resource).await;
+    let _operator = a_minute_later(&rig, resource, operator).await;
+    rig.until("both are replaced", || sets::pods_with(&rig.api, resource, GOOD).len() == sets::PODS).await;
+    let names: Vec<String> = deletions(&rig).into_iter().map(|asked| asked.name).collect();
+    assert_eq!(names, ["db-1", "db-2"]);
+    rig.until("each is told of", || events(&rig, "StuckPodDeleted") == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
-//! The controllers of StatefulSets and DaemonSets in the test's world, as far as an undo can meet them.
+//! The controllers of `StatefulSet`s and `DaemonSet`s in the test's world, as far as an undo can meet them.
 //!
-//! Role: ControllerRevisions and pods follow the template. A StatefulSet works in order and waits for a broken pod for
+//! Role: `ControllerRevision`s and pods follow the template. A StatefulSet works in order and waits for a broken pod for
 //! ever, as the real one does; a DaemonSet replaces broken pods first. Inputs: writes. Outputs: revisions, pods, status.
 
 use std::sync::atomic::{AtomicU64, Ordering};

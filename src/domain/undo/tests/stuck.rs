@@ -163,7 +163,7 @@ fn any_pod(ordinal: u32) -> impl Strategy<Value = PodFact> {
     (revision, any::<bool>(), time, 0_u32..4, prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(
         move |(revision, is_ready, since, restarts, terminating, finished)| {
             let pod = if is_ready { ready(ordinal, revision, since) } else { broken(ordinal, revision, since) };
-            PodFact { restarts, terminating, finished, ..pod }
+            PodFact { terminating, finished, restarts, ..pod }
         },
     )
 }
