@@ -98,7 +98,9 @@ pub async fn carry_out(
     progress::write_undo(&mut case.draft, Some(&undo));
     let message = format!("rolling back from revision {} to {}", undo.from, undo.to);
     case.observe_condition(Type::Reconciling, true, Reason::RollbackStarted, &message);
+    crate::failpoint!("before-intent");
     case.write(true).await?;
+    crate::failpoint!("after-intent");
     count(case, class, policy).await;
     let request = UndoRequest {
         decision_id: undo.decision.clone(),
@@ -173,6 +175,7 @@ fn concluded(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: Pe
 
 /// Writes down that the patch was accepted, now or before a crash: once, whatever became of the workload since.
 fn booked(case: &mut Case<'_>, policy: &Policy, mut undo: PendingUndo) -> PendingUndo {
+    crate::failpoint!("before-undo-is-recorded");
     let now = case.ctx.now();
     if undo.sent.is_none() {
         undo.sent = Some(now);
@@ -285,6 +288,7 @@ pub fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &
         }
         return;
     }
+    crate::failpoint!("before-verification");
     let started = undo.sent.unwrap_or(undo.intended);
     let state = VerifyState { uid: workload.uid.clone(), revision: undo.to.clone(), generation: None, started };
     let deadline = undo::verify_deadline(started, policy.rollback.verify_timeout, workload);
@@ -305,6 +309,7 @@ pub fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &
 }
 
 fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result: Result<(), String>) {
+    crate::failpoint!("before-verification-is-recorded");
     progress::write_undo(&mut case.draft, None);
     let took = since(undo.sent.unwrap_or(undo.intended), case.now);
     let stage = if result.is_ok() { Stage::Serving } else { Stage::Unproven };

@@ -27,7 +27,11 @@ enum Task {
     /// Build every component into the cache; what is there already is not built again
     Build,
     /// Build the images of the operator and of the testbed's programs into the cache
-    Images,
+    Images {
+        /// The operator with fail points too, for the tests that have it die at a chosen step
+        #[arg(long)]
+        failpoints: bool,
+    },
     /// Start a cluster, run a command in it, end it; exits as the command does
     Run {
         #[command(flatten)]
@@ -171,7 +175,7 @@ async fn perform(task: Task) -> Result<u8> {
             build::ensure().await?;
             Ok(0)
         }
-        Task::Images => build_images().await,
+        Task::Images { failpoints } => build_images(failpoints).await,
         Task::Run { cluster, keep: false, command } => run(cluster, false, &command).await,
         Task::Run { cluster, keep: true, command } => run_and_keep(cluster, &command).await,
         Task::Stay(cluster) => {
@@ -197,11 +201,14 @@ async fn perform(task: Task) -> Result<u8> {
     }
 }
 
-async fn build_images() -> Result<u8> {
+async fn build_images(failpoints: bool) -> Result<u8> {
     let folder = images_dir()?;
     let _lock = build::lock(&folder).await?;
     images::build_all(&folder)?;
     images::build_operator(&folder)?;
+    if failpoints {
+        images::build_failpoints(&folder)?;
+    }
     Ok(0)
 }
 
