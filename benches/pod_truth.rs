@@ -36,7 +36,7 @@ async fn main() -> Result<()> {
     cluster.start(Component::ImageRegistry).await?;
     let class = json!({"apiVersion": "deploymentguard.dev/v1alpha1", "kind": "GuardClass",
         "metadata": {"name": "default", "annotations": {"deploymentguard.dev/is-default-class": "true"}},
-        "spec": {"prometheus": {"url": cluster.prometheus_url()}}});
+        "spec": {"prometheus": {"url": cluster.prometheus_url()}, "stormBreaker": {"undos": 100, "within": "1m"}}});
     cluster.apply(&class.to_string()).await?;
     let operator = Operator::start(&shared::SHIPPED)?;
     operator.ready().await?;

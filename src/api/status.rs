@@ -56,6 +56,9 @@ pub struct DeploymentGuardStatus {
     /// An undo that was decided and is not verified yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo: Option<UndoStatus>,
+    /// Whether the last undo helped: the restored revision is judged against what was before the bad release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recheck: Option<RecheckStatus>,
     /// A decision that waits for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_action: Option<PendingAction>,
@@ -244,6 +247,9 @@ pub struct Durations {
     /// From the patch to the verified restoration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo_to_restored: Option<String>,
+    /// From the first sight of the bad revision to the verified restoration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detection_to_restored: Option<String>,
 }
 
 /// An earlier decision in short.
@@ -320,6 +326,20 @@ pub struct FindingStatus {
     pub old: Option<i64>,
     /// New, More (clearly more than the old revision), Known (as on the old revision) or Unknown.
     pub novelty: String,
+}
+
+/// The restored revision while it is judged for one question: did the undo help? It never causes another undo.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RecheckStatus {
+    /// The decision that was carried out.
+    pub decision: String,
+    /// The restored revision.
+    pub revision: String,
+    /// When it served again.
+    pub since: String,
+    /// Until when it is judged.
+    pub until: String,
 }
 
 /// A decision that waits for a person.

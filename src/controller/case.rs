@@ -295,6 +295,20 @@ impl<'a> Case<'a> {
         (of == revision.as_str()).then(|| past.clone())
     }
 
+    /// Takes what was seen before a bad rollout as the past of the revision that was restored.
+    pub fn keep_known_past(&mut self, revision: &RevisionHash, past: Arc<Past>) {
+        self.remembered.past = Some((revision.to_string(), past));
+    }
+
+    /// Another question begins: pods and conclusions of the last one do not belong to it.
+    pub fn forget_pods(&mut self) {
+        self.remembered.evaluated = None;
+        self.remembered.scored = None;
+        self.remembered.gone.clear();
+        self.remembered.present.clear();
+        self.remembered.metrics_due = None;
+    }
+
     /// Keeps what was seen before the rollout of a revision.
     pub fn keep_past(&mut self, revision: &RevisionHash, past: Past) -> Arc<Past> {
         let past = Arc::new(past);
@@ -408,9 +422,12 @@ impl<'a> Case<'a> {
             return Some((true, Reason::RollbackReverted, said.message.clone()));
         }
         let last = self.draft.last_decision.as_ref()?;
+        let helped =
+            !last.action_reason.as_deref().unwrap_or_default().starts_with(Reason::RollbackDidNotHelp.as_str());
         let about = match current.stage {
             Stage::Condemned => Some(last.from_revision.as_str()),
             Stage::Unproven => last.to_revision.as_deref(),
+            Stage::Serving if !helped => last.to_revision.as_deref(),
             _ => None,
         };
         if about != Some(current.revision.as_str()) {
@@ -535,6 +552,7 @@ impl<'a> Case<'a> {
         self.draft.findings.clear();
         // What was asked about another revision is no longer a question.
         self.draft.pending_action = None;
+        self.draft.recheck = None;
         self.ctx.metrics.forget(&self.key.namespace, &self.key.name);
         self.observe_condition(
             Type::RolledBack,

@@ -118,25 +118,25 @@ async fn proven(
 }
 
 /// A rollout as one look sees it.
-struct Rollout<'a> {
-    class: &'a GuardClass,
-    policy: &'a Policy,
-    current: &'a Current,
-    workload: &'a Workload,
-    pods: &'a [PodFact],
-    report: &'a Report,
+pub(super) struct Rollout<'a> {
+    pub class: &'a GuardClass,
+    pub policy: &'a Policy,
+    pub current: &'a Current,
+    pub workload: &'a Workload,
+    pub pods: &'a [PodFact],
+    pub report: &'a Report,
 }
 
 /// What was measured, and what it says.
-struct Measured {
-    assessment: Assessment,
+pub(super) struct Measured {
+    pub assessment: Assessment,
     /// Why nothing could be seen, if so.
     blind: Option<String>,
     interval: Duration,
 }
 
 /// Evaluates what was measured: observe metrics → assess.
-async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measured {
+pub(super) async fn measure(case: &mut Case<'_>, rollout: &Rollout<'_>) -> Measured {
     let Rollout { class, policy, current, workload, pods, report } = *rollout;
     let side = |pod: &PodFact| PodLife::of(pod, plan::side(current, pod), policy.analysis.warmup);
     let lives = case.lives(pods.iter().map(side).collect());

@@ -17,6 +17,7 @@ pub mod judge;
 pub mod memory;
 pub mod past;
 pub mod progress;
+pub mod recheck;
 pub mod reconcile;
 pub mod restore;
 pub mod run;

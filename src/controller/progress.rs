@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::status::{
-    BadRevisionStatus, CurrentStatus, DeploymentGuardStatus, KnownGood, PendingAction, UndoStatus, parse_time, time_ms,
+    BadRevisionStatus, CurrentStatus, DeploymentGuardStatus, KnownGood, PendingAction, RecheckStatus, UndoStatus,
+    parse_time, time_ms,
 };
 use crate::domain::assess::AssessState;
 use crate::domain::facts::StartRecord;
 use crate::domain::judge::MAX_CHECKPOINT_BYTES;
 use crate::domain::known_good::{Kept, ProvenGood, Trust};
-use crate::domain::plan::{BadRevision, Current, PendingApproval, PendingUndo, Progress, Stage, within_a_day};
+use crate::domain::plan::{BadRevision, Current, PendingApproval, PendingUndo, Progress, Recheck, Stage, within_a_day};
 use crate::domain::rollout::{RevisionHash, Workload};
 
 /// Most undos that status lists; `maxPerDay` is at most that many.
@@ -29,6 +30,7 @@ pub fn read(status: &DeploymentGuardStatus) -> Progress {
         current: status.current.as_ref().and_then(read_current),
         workload_uid: status.target.as_ref().map(|target| target.uid.clone()),
         undo: status.undo.as_ref().and_then(read_undo),
+        recheck: status.recheck.as_ref().and_then(read_recheck),
         pending: status.pending_action.as_ref().and_then(read_pending),
         bad: status.bad_revisions.iter().filter_map(read_bad).collect(),
         good: status.known_good.iter().filter_map(read_good).collect(),
@@ -62,6 +64,15 @@ fn read_undo(undo: &UndoStatus) -> Option<PendingUndo> {
         kept: undo.template.as_ref().and_then(|name| read_kept(name, undo.template_hash.as_ref()?)),
         intended: parse_time(&undo.intended_at)?,
         sent: undo.sent_at.as_deref().and_then(parse_time),
+    })
+}
+
+fn read_recheck(recheck: &RecheckStatus) -> Option<Recheck> {
+    Some(Recheck {
+        decision: recheck.decision.clone(),
+        revision: RevisionHash::new(&recheck.revision),
+        since: parse_time(&recheck.since)?,
+        until: parse_time(&recheck.until)?,
     })
 }
 

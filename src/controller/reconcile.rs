@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use super::case::{Case, Opened};
 use super::context::Context;
 use super::error::Error;
-use super::{approval, decision, findings, judge, restore};
+use super::{approval, decision, findings, judge, recheck, restore};
 use crate::api::DeploymentGuard;
 use crate::domain::plan::{self, Situation};
 
@@ -70,6 +70,10 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
         Situation::Verify(undo) => restore::verify(case, &policy, &workload, &pods, undo),
         Situation::Overtaken(undo, current) => restore::overtaken(case, &policy, &workload, undo, &current),
         Situation::BackAgain(current, bad) => restore::back_again(case, &workload, &current, &bad),
+        // observe metrics → assess (client)
+        Situation::Recheck(current, recheck) => {
+            recheck::look(case, &class, &policy, current, &workload, &pods, recheck).await;
+        }
         // a person decides → act (client)
         Situation::AwaitApproval(current, pending) => {
             approval::look(case, &class, &policy, current, &workload, &pods, pending).await?;

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 
 use super::case::Case;
 use super::error::Error;
-use super::{class, progress};
+use super::{class, progress, recheck};
 use crate::act::{GiveBack, UndoOutcome};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
-use crate::api::status::{parse_time, time};
+use crate::api::status::{DecisionRecord, parse_time, time};
 use crate::domain::guardrail::{self, Proposal};
 use crate::domain::known_good::{Choice, Trust};
 use crate::domain::outcome::{ActionTaken, Reason};
@@ -235,8 +235,12 @@ fn not_done(case: &mut Case<'_>, undo: &PendingUndo, reason: Reason, event: Even
 /// What is known of the start of the revision that serves again.
 fn restored(case: &Case<'_>, current: Current) -> Current {
     let known = case.progress.current.as_ref();
-    let start =
-        known.and_then(|known| if known.revision == current.revision { known.start } else { known.baseline_start });
+    let start = known.and_then(|known| match &known.baseline {
+        _ if known.revision == current.revision => known.start,
+        Some(baseline) if *baseline == current.revision => known.baseline_start,
+        // An older one, of whose start nothing is remembered.
+        _ => None,
+    });
     Current { start, ..current }
 }
 
@@ -299,7 +303,10 @@ pub fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &
             case.observe_condition(Type::Healthy, Truth::Unknown, Reason::RollbackStarted, &message);
             case.wake_at(until.max(case.now.checked_add(std::time::Duration::from_millis(500)).unwrap_or(until)));
         }
-        VerifyOutcome::Succeeded => verified(case, workload, &undo, Ok(())),
+        VerifyOutcome::Succeeded => {
+            verified(case, workload, &undo, Ok(()));
+            recheck::begin(case, policy, &undo);
+        }
         VerifyOutcome::TimedOut { why } => verified(case, workload, &undo, Err(why)),
         VerifyOutcome::Superseded => {
             case.workload_is_stale();
@@ -334,6 +341,8 @@ fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result
     let succeeded = reason == Reason::RollbackSucceeded;
     if let Some(decision) = &mut case.draft.last_decision {
         decision.durations.undo_to_restored = succeeded.then(|| seconds(took));
+        let known = succeeded.then(|| detected(decision)).flatten();
+        decision.durations.detection_to_restored = known.map(|at| seconds(since(at, case.now)));
         decision.action_reason = Some(reason.to_string());
     }
     case.observe_condition(Type::RolledBack, true, reason, &message);
@@ -343,6 +352,12 @@ fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result
     case.observe_condition(Type::Stalled, !succeeded, reason, &message);
     case.ctx.metrics.rolled_back(result_of(reason));
     case.note(event, message);
+}
+
+/// When the bad revision was first seen.
+fn detected(decision: &DecisionRecord) -> Option<Timestamp> {
+    let took: kube::core::Duration = decision.durations.detection_to_decision.as_deref()?.parse().ok()?;
+    parse_time(&decision.time)?.checked_sub(std::time::Duration::from(took)).ok()
 }
 
 /// Somebody pushed another template while the undo was pending: theirs is judged.

@@ -181,7 +181,7 @@ words! {
         MetricsRead = "MetricsRead",
         /// No pod of the new revision became Ready.
         NoNewRevisionPods = "NoNewRevisionPods",
-        /// The undo was verified.
+        /// The undo was verified, and what it was made for is gone.
         RollbackSucceeded = "RollbackSucceeded",
         /// The undo was refused by the API server.
         RollbackFailed = "RollbackFailed",

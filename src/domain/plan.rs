@@ -154,6 +154,19 @@ pub struct PendingApproval {
     pub expires: Timestamp,
 }
 
+/// A restored revision while it is judged for one question: did the undo help?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recheck {
+    /// The decision that was carried out.
+    pub decision: String,
+    /// The restored revision.
+    pub revision: RevisionHash,
+    /// When it served again.
+    pub since: Timestamp,
+    /// Until when it is judged.
+    pub until: Timestamp,
+}
+
 /// A revision that was undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRevision {
@@ -176,6 +189,8 @@ pub struct Progress {
     pub workload_uid: Option<String>,
     /// An undo under way.
     pub undo: Option<PendingUndo>,
+    /// The question whether the last undo helped.
+    pub recheck: Option<Recheck>,
     /// A decision that waits for a person.
     pub pending: Option<PendingApproval>,
     /// Revisions that were undone and are not forgotten.
@@ -217,7 +232,9 @@ pub enum Due {
 #[must_use]
 pub fn due(progress: &Progress, changes: Changes, now: Timestamp) -> Due {
     let time_has_come = progress.next.is_none_or(|next| next <= now);
-    let active = progress.undo.is_some() || progress.current.as_ref().is_some_and(|c| c.stage.is_active());
+    let active = progress.undo.is_some()
+        || progress.recheck.is_some()
+        || progress.current.as_ref().is_some_and(|c| c.stage.is_active());
     if progress.current.is_none() || changes.guard || (active && time_has_come) {
         Due::Evaluate
     } else if changes.workload || changes.findings || (active && changes.pods) {
@@ -250,6 +267,8 @@ pub enum Situation {
     Overtaken(PendingUndo, Current),
     /// A revision that was undone is back: it stands, and is not judged.
     BackAgain(Current, BadRevision),
+    /// The restored revision serves; whether that helped is still asked.
+    Recheck(Current, Recheck),
     /// The revision was judged bad, and a person is asked.
     AwaitApproval(Current, PendingApproval),
     /// The current revision was judged; rest until something changes.
@@ -298,7 +317,11 @@ pub fn situation(progress: &Progress, workload: &Workload, pods: &[PodFact], now
         // Its pods may be gone before the next revision's first one is seen.
         Some(current) => {
             let start = worst(current.start, StartRecord::of(of(revision, pods)));
-            Situation::Settled(Current { start, ..current.clone() })
+            let current = Current { start, ..current.clone() };
+            match progress.recheck.as_ref().filter(|recheck| recheck.revision == current.revision) {
+                Some(recheck) => Situation::Recheck(current, recheck.clone()),
+                None => Situation::Settled(current),
+            }
         }
     }
 }

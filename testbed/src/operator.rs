@@ -13,7 +13,14 @@ pub const CRDS: [&str; 2] = [
     include_str!("../../crds/guardclasses.deploymentguard.dev.yaml"),
 ];
 /// The class as in the examples.
-pub const CLASS: &str = include_str!("../../manifests/examples/class.yaml");
+const CLASS: &str = include_str!("../../manifests/examples/class.yaml");
+
+/// The class as in the examples, but for one thing: where a cluster lives for minutes and everything in it is bad on
+/// purpose, its storm breaker would open.
+#[must_use]
+pub fn class() -> String {
+    format!("{CLASS}  stormBreaker: {{undos: 100, within: 1m}}\n")
+}
 
 /// The installation. The only difference to a user's: the image comes from this checkout, not from a registry.
 #[must_use]

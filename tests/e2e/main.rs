@@ -5,6 +5,7 @@
 //! Arguments: parts of test names; `--list`; `--test-threads=N`.
 
 mod api;
+mod approval;
 mod cluster_faults;
 mod evidence;
 mod facts;
@@ -52,6 +53,13 @@ fn together() -> Vec<runner::Case> {
         holds::a_node_that_is_lost_while_a_release_rolls_out_is_not_held_against_it,
         holds::a_node_on_which_every_version_crashes_is_not_held_against_a_release,
         holds::pods_that_no_node_takes_are_not_held_against_a_release,
+        approval::an_undo_that_does_not_help_is_said_and_nothing_more_is_undone,
+        approval::the_storm_breaker_of_a_class_stops_further_undos,
+        approval::what_was_undone_and_is_pushed_again_is_left_and_named,
+        approval::what_a_person_approves_by_the_command_that_the_guard_shows_is_undone,
+        approval::in_recommend_the_command_that_is_shown_undoes_the_release,
+        approval::a_revision_that_says_it_is_irreversible_needs_approval_in_enforce,
+        approval::what_a_person_rejects_stays_as_it_is,
         holds::two_bad_nodes_under_a_large_daemon_set_undo_nothing,
         facts::a_program_that_the_kubelet_kills_for_its_liveness_is_undone,
         facts::a_service_that_exits_once_at_each_start_is_undone_when_it_always_does,

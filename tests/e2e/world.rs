@@ -19,7 +19,7 @@ pub async fn install(cluster: &Cluster) -> Result<()> {
     let _ = cluster.start(Component::ImageRegistry).await;
     operator::apply(cluster, &operator::manifests_recording(&operator::recordings()?)).await?;
     operator_ready(cluster).await?;
-    cluster.apply(operator::CLASS).await.context("the default class")
+    cluster.apply(&operator::class()).await.context("the default class")
 }
 
 /// Waits until the operator that is wanted now is ready.

@@ -1,5 +1,7 @@
 //! What happens, in order.
 
+mod careful;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -63,6 +65,9 @@ impl Story {
         self.good_release().await?;
         self.bad_release().await?;
         self.crashing_release().await?;
+        self.approved_release().await?;
+        self.git_ops_release().await?;
+        self.stuck_release().await?;
         self.blind_release().await?;
         self.look_back().await
     }
@@ -80,7 +85,7 @@ impl Story {
         self.release(&shop("v1")).await?;
         shop("v1").rolled_out(&self.cluster, Duration::from_secs(60)).await?;
         load().start(&self.cluster).await?;
-        self.cluster.apply(operator::CLASS).await?;
+        self.cluster.apply(&operator::class()).await?;
         self.cluster.kubectl_with(&["apply", "-n", NAMESPACE, "-f", "-"], GUARD).await?;
         for line in GUARD.lines() {
             println!("     {line}");

@@ -85,7 +85,7 @@ async fn perform(arguments: &Arguments) -> Result<ExitCode> {
     let options = cluster.options().context("the cluster does not say how it was started")?;
     agree(arguments, &options)?;
     operator::apply(&cluster, &operator::manifests_recording(&operator::recordings()?)).await?;
-    cluster.apply(operator::CLASS).await?;
+    cluster.apply(&operator::class()).await?;
     let outcomes = run_all(&cluster, arguments, trials).await;
     if let Some(directory) = &arguments.recordings {
         fs::create_dir_all(directory)?;
