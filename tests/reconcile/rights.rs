@@ -7,6 +7,7 @@ use deployment_guard::leader::{Campaign, LeaseConfig};
 use serde_json::{Value, json};
 
 use super::api_server::Key;
+use super::deployments::guard_place;
 use super::facts::{crash, put_set};
 use super::rig::{BAD_IMAGE, Rig, because, is};
 
