@@ -81,8 +81,9 @@ unit: ## Unit, property, golden and recorded-API tests
 	@echo "== the control loop against a recording API server"; RUST_TEST_THREADS=10 cargo test --locked --test reconcile
 
 .PHONY: e2e
-e2e: testbed images ## Tests on the real cluster
+e2e: testbed ## Tests on the real cluster
 	@echo "== tests on the real cluster"
+	@$(TESTBED) images --failpoints
 	@cargo test --locked --test e2e --no-run
 	@$(TESTBED) run --nodes 2 --with helm,flux -- cargo test --locked --offline --test e2e
 	@echo "== the testbed leaves nothing behind"

@@ -157,3 +157,114 @@ proptest! {
         }
     }
 }
+
+/// A stored Lease that candidates reach by clients of their own, each of which can be cut off.
+#[derive(Default)]
+struct Store {
+    lease: Mutex<Option<Lease>>,
+    version: std::sync::atomic::AtomicU64,
+}
+
+impl Store {
+    fn answer(&self, request: &http::Request<Vec<u8>>) -> http::Response<kube::client::Body> {
+        let mut lease = self.lease.lock().expect("lock");
+        let status = |code: u16, reason: &str| {
+            (code, serde_json::json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason}))
+        };
+        let (code, body) = if request.method() == http::Method::GET {
+            lease.as_ref().map_or_else(|| status(404, "NotFound"), |lease| (200, serde_json::json!(lease)))
+        } else {
+            let mut sent: Lease = serde_json::from_slice(request.body()).expect("a Lease");
+            let stored = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+            if sent.metadata.resource_version == stored {
+                let version = self.version.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+                sent.metadata.resource_version = Some(version.to_string());
+                *lease = Some(sent.clone());
+                (200, serde_json::json!(sent))
+            } else {
+                status(409, "Conflict")
+            }
+        };
+        let body = kube::client::Body::from(body.to_string().into_bytes());
+        http::Response::builder().status(code).body(body).expect("a response")
+    }
+
+    fn holder(&self) -> Option<String> {
+        self.lease.lock().expect("lock").as_ref()?.spec.as_ref()?.holder_identity.clone()
+    }
+}
+
+/// A running candidate.
+struct Running {
+    leadership: Leadership,
+    cut: Arc<AtomicBool>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+fn run(store: &Arc<Store>, identity: &str) -> Running {
+    let (cut, store) = (Arc::new(AtomicBool::new(false)), store.clone());
+    let is_cut = cut.clone();
+    let client = Client::new(
+        tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (store, is_cut) = (store.clone(), is_cut.clone());
+            async move {
+                if is_cut.load(Ordering::SeqCst) {
+                    std::future::pending::<()>().await;
+                }
+                let (parts, body) = request.into_parts();
+                let body = body.collect_bytes().await?.to_vec();
+                Ok::<_, kube::Error>(store.answer(&http::Request::from_parts(parts, body)))
+            }
+        }),
+        "operators",
+    );
+    let config =
+        LeaseConfig { namespace: "operators".into(), name: "deployment-guard".into(), identity: identity.into() };
+    let (campaign, leadership) = Campaign::new(client, config);
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    tokio::spawn(campaign.run(async { drop(stopped.await) }));
+    Running { leadership, cut, stop: Some(stop) }
+}
+
+/// The first leads, the second waits.
+async fn two(store: &Arc<Store>) -> [Running; 2] {
+    let first = run(store, "first");
+    first.leadership.acquired().await;
+    let second = run(store, "second");
+    tokio::time::sleep(5 * SECOND).await;
+    assert!(first.leadership.holds() && !second.leadership.holds());
+    [first, second]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_cut_off_stops_five_seconds_before_the_next_one_begins() {
+    let store = Arc::new(Store::default());
+    let [first, second] = two(&store).await;
+    first.cut.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    first.leadership.lost().await;
+    let stopped = began.elapsed();
+    assert!(!first.leadership.holds() && !second.leadership.holds());
+    assert!(stopped <= RENEW_DEADLINE + SECOND / 10, "acted for {stopped:?} without the API server");
+    second.leadership.acquired().await;
+    let taken = began.elapsed();
+    assert!(taken - stopped >= 3 * SECOND, "stopped after {stopped:?}, taken over after {taken:?}");
+    assert!(taken <= LEASE + 2 * RETRY, "taken over after {taken:?}");
+    // Back on the network it leads no more, whatever it does.
+    first.cut.store(false, Ordering::SeqCst);
+    tokio::time::sleep(20 * SECOND).await;
+    assert!(!first.leadership.holds() && second.leadership.holds());
+    assert_eq!(store.holder().as_deref(), Some("second"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_ends_in_order_is_followed_within_seconds() {
+    let store = Arc::new(Store::default());
+    let [mut first, second] = two(&store).await;
+    let began = Instant::now();
+    assert!(first.stop.take().is_some_and(|stop| stop.send(()).is_ok()));
+    first.leadership.lost().await;
+    assert!(!first.leadership.holds(), "it gives the Lease back when nothing writes any more");
+    second.leadership.acquired().await;
+    assert!(began.elapsed() <= RETRY + SECOND / 10, "taken over after {:?}", began.elapsed());
+}

@@ -7,6 +7,7 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod domain;
+pub mod failpoint;
 pub mod leader;
 pub mod observe;
 pub mod record;

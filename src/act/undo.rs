@@ -152,8 +152,12 @@ impl Act {
             }
             let Some(plan) = plan_hand_back(&workload) else { return Ok(GiveBack::NobodyToGiveTo) };
             check(fence, STEP)?;
+            crate::failpoint!("before-hand-back");
             match self.server.patch(STEP, namespace, target, &plan.operations, false).await? {
-                Written::Object(_) => return Ok(GiveBack::Moved { to: plan.to }),
+                Written::Object(_) => {
+                    crate::failpoint!("after-hand-back");
+                    return Ok(GiveBack::Moved { to: plan.to });
+                }
                 Written::Refused(refusal) if matches!(refusal.answer.code, 404 | 409 | 422) => {}
                 Written::Refused(refusal) => return Err(failed(STEP, refusal)),
             }
@@ -201,11 +205,13 @@ impl Act {
         // A dry run writes nothing, but a policy may count it: it is fenced like a write.
         for (step, dry_run) in [("the dry run of the undo", true), ("the undo", false)] {
             check(fence, step)?;
+            crate::failpoint!(if dry_run { "before-dry-run" } else { "before-patch" });
             let written =
                 self.server.patch(step, &request.namespace, &request.target, &patch.operations, dry_run).await?;
             match written {
                 Written::Object(_) if dry_run => {}
                 Written::Object(object) => {
+                    crate::failpoint!("after-patch");
                     return Ok(Attempt::Finished(UndoOutcome::Patched {
                         generation: generation(&object),
                         revision: object

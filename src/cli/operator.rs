@@ -128,6 +128,7 @@ async fn lead(
         tracing::info!("this replica acts");
         health.set_waiting("the first lists");
         metrics.set_leader(true);
+        let leads = metrics.clone();
         let settings = Settings {
             namespace: arguments.namespace,
             instance: Some(arguments.name),
@@ -136,11 +137,14 @@ async fn lead(
             metrics,
             health,
         };
-        tokio::select! {
+        let ended = tokio::select! {
             ended = controller::run(client, settings, stop.clone()) => ended,
             () = leadership.lost() => Ended::Unexpectedly("the lease"),
             () = drained(&stop) => Ended::Stopped,
-        }
+        };
+        // Nothing acts any more, though the process may wait a moment for the Lease to be given back.
+        leads.set_leader(false);
+        ended
     };
     // The Lease is given back last, when nothing writes any more.
     done.cancel();

@@ -32,6 +32,7 @@ pub fn ask(
     decided: &Decision,
     (pending, clamp): (PendingApproval, &Clamp),
 ) {
+    crate::failpoint!("before-approval-is-asked");
     let current = Current { stage: Stage::AwaitingApproval, ..current };
     progress::write_current(&mut case.draft, &current, workload);
     let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
@@ -179,6 +180,7 @@ async fn approved(
     pods: &[PodFact],
     (pending, by): (PendingApproval, String),
 ) -> Result<(), Error> {
+    crate::failpoint!("after-approval-is-read");
     let exists = workload.exists(&pending.to);
     let choice = exists.then(|| Choice { revision: pending.to.clone(), trust: Trust::NeverJudged });
     let undone = case.progress.undone.clone();

@@ -715,7 +715,7 @@ impl<'a> Case<'a> {
                 return Err(Error::LeaseLost);
             }
             let api: Api<DeploymentGuard> = Api::namespaced(self.ctx.client.clone(), &self.key.namespace);
-            status::apply(&api, &self.key.name, &self.draft, status::MANAGER).await?;
+            self.put(&api).await?;
             self.remembered.written = Some(self.now);
             self.before.written = Some(self.now);
             self.before.status = self.draft.clone();
@@ -725,6 +725,38 @@ impl<'a> Case<'a> {
         self.ctx.metrics.guard_state(self.remembered.counted_as, state);
         self.remembered.counted_as = state;
         self.remembered.status = self.draft.clone();
+        Ok(())
+    }
+
+    /// Stores the draft over the version that was seen last. Of other changes than ours to the guard only those to its
+    /// status matter: whoever made one leads by now, or did, and what it says counts.
+    async fn put(&mut self, api: &Api<DeploymentGuard>) -> Result<(), Error> {
+        let over = async |version: Option<&str>, draft: &DeploymentGuardStatus| {
+            status::apply_over(api, &self.key.name, draft, status::MANAGER, version).await
+        };
+        let (version, known) = self.remembered.stored.clone().unwrap_or_else(|| seen(self.guard));
+        let written = match over(Some(&version), &self.draft).await {
+            Err(error) if error.is_conflict() => {
+                let Some(guard) = status::stored(api, &self.key.name).await? else { return Err(error.into()) };
+                let stored = seen(&guard);
+                if stored.1 != known {
+                    let status = guard.status.unwrap_or_default();
+                    self.before = Remembered {
+                        uid: self.before.uid.clone(),
+                        status,
+                        stored: Some(stored),
+                        counted_as: self.before.counted_as,
+                        ..Remembered::default()
+                    };
+                    return Err(Error::StatusTaken);
+                }
+                over(Some(&stored.0), &self.draft).await?
+            }
+            written => written?,
+        };
+        let stored = Some(seen(&written));
+        self.remembered.stored.clone_from(&stored);
+        self.before.stored = stored;
         Ok(())
     }
 
@@ -780,6 +812,11 @@ fn target_key(guard: &DeploymentGuard) -> WorkloadKey {
     let target = parse::target(&guard.spec)
         .unwrap_or_else(|_| Target { kind: crate::domain::policy::Kind::Deployment, name: String::new() });
     WorkloadKey { namespace, target }
+}
+
+/// A guard's version, and what stands for its status.
+fn seen(guard: &DeploymentGuard) -> (String, u64) {
+    (guard.resource_version().unwrap_or_default(), status::fingerprint(&guard.status.clone().unwrap_or_default()))
 }
 
 fn relation(guard: &Arc<DeploymentGuard>) -> Option<(GuardKey, Option<Timestamp>, WorkloadKey)> {

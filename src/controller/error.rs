@@ -21,6 +21,9 @@ pub enum Error {
     /// The guard has no namespace, name or uid, which the API server never lets happen.
     #[error("the guard has no {0}")]
     Unnamed(&'static str),
+    /// Somebody else wrote the guard's status: what this process remembers is out of date.
+    #[error("somebody else wrote the status meanwhile; it is read again")]
+    StatusTaken,
     /// This replica no longer leads.
     #[error("the lease was lost; another replica goes on")]
     LeaseLost,
@@ -34,6 +37,7 @@ impl Error {
             Self::Read(error) => error.category(),
             Self::Status(error) => error.category(),
             Self::Unnamed(_) => "malformed",
+            Self::StatusTaken => "status_taken",
             Self::LeaseLost => "lease",
         }
     }
@@ -45,6 +49,7 @@ impl Error {
             Self::Read(error) => error.retry(),
             Self::Status(error) => error.retry(),
             Self::Unnamed(_) => Retry::Never,
+            Self::StatusTaken => Retry::Conflict,
             Self::LeaseLost => Retry::Backoff,
         };
         match retry {

@@ -43,6 +43,8 @@ pub struct Remembered {
     pub status: DeploymentGuardStatus,
     /// When it was last written.
     pub written: Option<Timestamp>,
+    /// The version of the guard that was seen last, and what stands for the status in it.
+    pub stored: Option<(String, u64)>,
     /// What the guard looked like at the last evaluation: generation and class version.
     pub seen: Option<(i64, String)>,
     /// The workload as last read, and the resource version it had.

@@ -100,7 +100,9 @@ pub async fn carry_out(
     progress::write_undo(&mut case.draft, Some(&undo));
     let message = format!("rolling back from revision {} to {}", undo.from, undo.to);
     case.observe_condition(Type::Reconciling, true, Reason::RollbackStarted, &message);
+    crate::failpoint!("before-intent");
     case.write(true).await?;
+    crate::failpoint!("after-intent");
     count(case, class, policy).await;
     // Whoever would revert the undo is stopped first, or it is not made.
     let suspended = match suspensions::before_undo(case, policy, workload, &undo).await {
@@ -240,6 +242,7 @@ fn helm(workload: &Workload) -> String {
 
 /// Writes down that the patch was accepted, now or before a crash: once, whatever became of the workload since.
 fn booked(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: PendingUndo) -> PendingUndo {
+    crate::failpoint!("before-undo-is-recorded");
     let now = case.ctx.now();
     if undo.sent.is_none() {
         undo.sent = Some(now);
@@ -357,6 +360,7 @@ pub async fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, p
         }
         return;
     }
+    crate::failpoint!("before-verification");
     let started = undo.sent.unwrap_or(undo.intended);
     let (revision, bad) = (undo.to.clone(), undo.from.clone());
     let state = VerifyState { uid: workload.uid.clone(), revision, bad, generation: None, started };
@@ -386,6 +390,7 @@ pub async fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, p
 }
 
 fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result: Result<String, (Reason, String)>) {
+    crate::failpoint!("before-verification-is-recorded");
     progress::write_undo(&mut case.draft, None);
     let took = since(undo.sent.unwrap_or(undo.intended), case.now);
     let stage = if result.is_ok() { Stage::Serving } else { Stage::Unproven };

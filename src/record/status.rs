@@ -4,6 +4,7 @@
 //! API call, or none. Must never import: `act`, `observe`, `controller`.
 
 use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -43,12 +44,19 @@ impl StatusError {
         }
     }
 
+    /// Whether somebody else wrote the object in between.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(error) if matches!(&**error, kube::Error::Api(status) if status.code == 409))
+    }
+
     /// When to try again.
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
             // The object is gone; its deletion is an event of its own.
             Self::Api(error) if matches!(&**error, kube::Error::Api(status) if status.code == 404) => Retry::Never,
+            Self::Api(_) if self.is_conflict() => Retry::Conflict,
             _ => Retry::Backoff,
         }
     }
@@ -107,18 +115,63 @@ where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
     S: Serialize + Sync,
 {
-    let body = json!({
+    apply_over(api, name, status, manager, None).await
+}
+
+/// The same, but only over this version of the object: a write that was under way while leadership moved on must not undo
+/// what the next leader wrote.
+///
+/// # Errors
+/// As [`apply`], and a conflict when the object changed since.
+pub async fn apply_over<K, S>(
+    api: &Api<K>,
+    name: &str,
+    status: &S,
+    manager: &str,
+    version: Option<&str>,
+) -> Result<K, StatusError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+    S: Serialize + Sync,
+{
+    let mut body = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         "metadata": { "name": name },
         "status": status,
     });
+    if let Some(version) = version {
+        body["metadata"]["resourceVersion"] = json!(version);
+    }
     let params = PatchParams::apply(manager).force();
     match tokio::time::timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &Patch::Apply(body))).await {
         Ok(Ok(object)) => Ok(object),
         Ok(Err(error)) => Err(StatusError::Api(Box::new(error))),
         Err(_) => Err(StatusError::TimedOut),
     }
+}
+
+/// Reads an object as it is stored; `None` when it does not exist.
+///
+/// # Errors
+/// If the API server does not answer.
+pub async fn stored<K>(api: &Api<K>, name: &str) -> Result<Option<K>, StatusError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    match tokio::time::timeout(WRITE_TIMEOUT, api.get_opt(name)).await {
+        Ok(Ok(object)) => Ok(object),
+        Ok(Err(error)) => Err(StatusError::Api(Box::new(error))),
+        Err(_) => Err(StatusError::TimedOut),
+    }
+}
+
+/// Stands for a status: equal ones have equal numbers.
+#[must_use]
+pub fn fingerprint<S: Serialize>(status: &S) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    json!(status).to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The field manager of guards' status.

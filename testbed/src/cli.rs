@@ -32,7 +32,11 @@ enum Task {
         with: Vec<Extra>,
     },
     /// Build the images of the operator and of the testbed's programs into the cache
-    Images,
+    Images {
+        /// The operator with fail points too, for the tests that have it die at a chosen step
+        #[arg(long)]
+        failpoints: bool,
+    },
     /// Start a cluster, run a command in it, end it; exits as the command does
     Run {
         #[command(flatten)]
@@ -184,7 +188,7 @@ async fn perform(task: Task) -> Result<u8> {
             build::ensure(&with).await?;
             Ok(0)
         }
-        Task::Images => build_images().await,
+        Task::Images { failpoints } => build_images(failpoints).await,
         Task::Run { cluster, keep: false, command } => run(cluster, false, &command).await,
         Task::Run { cluster, keep: true, command } => run_and_keep(cluster, &command).await,
         Task::Stay(cluster) => {
@@ -211,11 +215,14 @@ async fn perform(task: Task) -> Result<u8> {
     }
 }
 
-async fn build_images() -> Result<u8> {
+async fn build_images(failpoints: bool) -> Result<u8> {
     let folder = images_dir()?;
     let _lock = build::lock(&folder).await?;
     images::build_all(&folder)?;
     images::build_operator(&folder)?;
+    if failpoints {
+        images::build_failpoints(&folder)?;
+    }
     Ok(0)
 }
 

@@ -26,7 +26,13 @@ pub const LOAD_IMAGE: &str = "localhost/load:dev";
 pub const CROWD_IMAGE: &str = "localhost/crowd:dev";
 /// The operator, from the release build of this workspace.
 pub const OPERATOR_IMAGE: &str = "localhost/deployment-guard:dev";
+/// The operator with places at which tests have it die; see its `failpoint.rs`.
+pub const FAILPOINTS_IMAGE: &str = "localhost/deployment-guard-failpoints:dev";
 
+/// The operator's program, and the archive of its image.
+const OPERATOR: &str = "deployment-guard";
+/// The archive of the one with fail points.
+const FAILPOINTS: &str = "deployment-guard-failpoints";
 /// The user of every image that needs no rights.
 const NON_ROOT: &str = "65532:65532";
 /// Where programs look for certificate authorities, on the host and in the image.
@@ -134,8 +140,34 @@ pub fn build_all(cache: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// When the build fails or the cache cannot be written.
 pub fn build_operator(cache: &Path) -> Result<PathBuf> {
-    let name = "deployment-guard";
-    let folder = build_static(&["--release", "-p", name, "--bin", name], "release", name)?;
+    let folder = build_static(&["--release", "-p", OPERATOR, "--bin", OPERATOR], "release", OPERATOR)?;
+    pack_operator(OPERATOR, OPERATOR_IMAGE, &folder, cache)
+}
+
+/// The folder beside the other archives for what only some tests import.
+fn on_demand(cache: &Path) -> PathBuf {
+    cache.join("on-demand")
+}
+
+/// Where [`build_failpoints`] leaves the operator with fail points.
+///
+/// # Errors
+/// When there is no cache folder.
+pub fn failpoints_archive() -> Result<PathBuf> {
+    Ok(on_demand(&crate::cache::root()?.join("images")).join(format!("{FAILPOINTS}.tar")))
+}
+
+/// Builds the operator with fail points as [`FAILPOINTS_IMAGE`]. Quickly rather than small: nobody ships it.
+///
+/// # Errors
+/// When the build fails or the cache cannot be written.
+pub fn build_failpoints(cache: &Path) -> Result<PathBuf> {
+    let arguments = ["--profile", "testbed", "-p", OPERATOR, "--bin", OPERATOR, "--features", "failpoints"];
+    let folder = build_static(&arguments, "testbed", "deployment-guard with fail points")?;
+    pack_operator(FAILPOINTS, FAILPOINTS_IMAGE, &folder, &on_demand(cache))
+}
+
+fn pack_operator(archive: &str, image: &str, folder: &Path, cache: &Path) -> Result<PathBuf> {
     let bundle = Path::new("/").join(CA_BUNDLE);
     let files = if bundle.is_file() {
         vec![ExtraFile { source: bundle, path: CA_BUNDLE.to_owned() }]
@@ -144,13 +176,13 @@ pub fn build_operator(cache: &Path) -> Result<PathBuf> {
         Vec::new()
     };
     let spec = ImageSpec {
-        tags: vec![ImageTag::plain(OPERATOR_IMAGE)],
-        binary: folder.join(name),
+        tags: vec![ImageTag::plain(image)],
+        binary: folder.join(OPERATOR),
         files,
-        entrypoint: vec![format!("/{name}")],
+        entrypoint: vec![format!("/{OPERATOR}")],
         user: NON_ROOT.to_owned(),
     };
-    pack_cached(name, &spec, cache)
+    pack_cached(archive, &spec, cache)
 }
 
 /// The image of one of the testbed's programs, whose binary lies in `folder`.

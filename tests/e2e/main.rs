@@ -13,9 +13,11 @@ mod evidence;
 mod facts;
 mod git;
 mod gitops;
+mod guarantee;
 mod holds;
-mod known_good;
 mod kinds;
+mod known_good;
+mod leader;
 mod operator_faults;
 mod ownership;
 mod policies;
@@ -147,6 +149,14 @@ fn in_turn() -> Vec<runner::Case> {
         operator_faults::an_operator_killed_again_and_again_undoes_a_bad_release_exactly_once,
         operator_faults::an_intent_left_by_a_dead_operator_is_finished_once_or_found_done,
         gitops::a_suspended_sync_is_given_back_in_time_though_operator_and_guard_are_gone,
+        guarantee::an_operator_that_dies_at_each_step_before_the_patch_undoes_once,
+        guarantee::an_operator_that_dies_at_each_step_after_the_patch_undoes_once,
+        guarantee::an_operator_that_dies_at_each_step_of_the_verification_undoes_once,
+        guarantee::an_operator_that_dies_around_an_approval_asks_once_and_undoes_once,
+        leader::of_two_replicas_one_leads_and_the_other_follows_a_graceful_end_within_seconds,
+        leader::a_leader_that_is_killed_in_a_rollout_is_followed_and_the_release_undone_once,
+        leader::a_leader_that_is_cut_off_stops_before_the_other_begins_and_writes_nothing_more,
+        leader::a_leader_that_was_frozen_writes_nothing_when_it_wakes_up,
         evidence::an_operator_killed_in_the_analysis_decides_as_one_that_was_not,
         cluster_faults::without_prometheus_a_good_release_is_neither_undone_nor_called_healthy,
         cluster_faults::a_restart_of_the_api_server_loses_no_verdict_and_causes_no_undo,

@@ -455,8 +455,13 @@ impl State {
         };
         let mut after = before.clone();
         let done = if applying {
-            let last = self.applied.insert((key.clone(), asked.manager().to_owned()), asked.body.clone());
-            patches::apply(&mut after, &asked.body, last.as_ref(), of_status)
+            let by = (key.clone(), asked.manager().to_owned());
+            let done = patches::apply(&mut after, &asked.body, self.applied.get(&by), of_status);
+            // What was refused was never applied.
+            if done.is_ok() {
+                self.applied.insert(by, asked.body.clone());
+            }
+            done
         } else if asked.content_type.contains("json-patch") {
             patches::json_patch(&mut after, &asked.body)
         } else {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::api_server::Key;
 use super::kinds;
+use super::deployments::guard_place;
 use super::rig::{BAD_IMAGE, Rig, because, is};
 use super::sets;
 
@@ -78,6 +79,14 @@ async fn a_full_run_uses_every_right_that_is_granted_and_no_other() {
     }));
     let led = tokio::time::timeout(Duration::from_secs(10), leadership.acquired()).await;
     assert!(led.is_ok() && leadership.holds(), "the Lease was not won");
+    // Somebody edits a guard at the moment at which its status is written: it is read again.
+    let once = std::sync::atomic::AtomicBool::new(true);
+    rig.api.before(move |asked, api| {
+        let written = asked.is_write() && asked.resource == "deploymentguards/status";
+        if written && once.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            api.change(&guard_place(&asked.name), |guard| guard["metadata"]["annotations"]["edited"] = json!("now"));
+        }
+    });
     let operator = rig.operator_as(leadership.clone());
     rig.adopted("guard").await;
     rig.push("shop:v2");
