@@ -15,7 +15,8 @@ use crate::domain::policy::Target;
 use crate::domain::redact::{Redacted, Redactor};
 use crate::domain::rollout::{PodName, RevisionHash};
 use crate::domain::undo::{
-    Gone, LostPort, Meaning, UndoPatch, UndoPlan, UndoRequest, classify_answer, find_revision, lost_port, owns_template, plan_hand_back, plan_undo,
+    Gone, LostPort, Meaning, UndoPatch, UndoPlan, UndoRequest, classify_answer, find_revision, lost_port,
+    owns_template, plan_hand_back, plan_undo,
 };
 
 /// The hand of the operator.

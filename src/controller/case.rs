@@ -3,7 +3,6 @@
 //! Role: holds what is known and what will be written, so that every way out writes the same way. Inputs: a guard and the
 //! context. Outputs: status, events, memory, the next wake-up. Must never import: `cli`, `console`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,27 +12,25 @@ use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
+mod recall;
+mod state;
+
 use super::configuration::{Judged, Told};
 use super::context::Context;
 use super::error::Error;
-use super::facts::Answers;
-use super::findings::Basis;
-use super::memory::{Control, GuardKey, Past, Remembered, Shelf};
+use super::memory::{GuardKey, Remembered, Shelf};
 use super::progress;
 use crate::api::condition::{self, Observed, Truth, Type};
 use crate::api::parse;
 use crate::api::status::{DeploymentGuardStatus, TargetStatus, time, time_ms};
 use crate::api::{DeploymentGuard, GuardClass};
 use crate::domain::approval;
-use crate::domain::assess::{AssessState, Assessment};
-use crate::domain::evidence::PodLife;
 use crate::domain::known_good::Kept;
 use crate::domain::outcome::Reason;
-use crate::domain::plan::{self, Changes, Current, Due, Progress, Stage};
+use crate::domain::plan::{self, Changes, Due, Progress, Stage};
 use crate::domain::policy::{Policy, Target};
 use crate::domain::redact::SERVER_MESSAGE;
 use crate::domain::rollout::{PodFact, PodName, RevisionHash, Tool, Workload};
-use crate::domain::scaling::Scaling;
 use crate::observe::pods::WorkloadKey;
 use crate::observe::workload;
 use crate::record::events::EventReason;
@@ -42,21 +39,6 @@ use crate::record::status;
 
 /// While nothing is due, how long until a look at nothing in particular (a missed watch event, a changed Secret).
 const IDLE: Duration = Duration::from_mins(10);
-
-/// Pods that went away during a rollout and are remembered.
-const MOST_GONE: usize = 500;
-
-/// Reasons that cover the last verdict for as long as they hold.
-const COVERING: [Reason; 8] = [
-    Reason::Idle,
-    Reason::Suspended,
-    Reason::TargetNotFound,
-    Reason::UnknownClass,
-    Reason::InvalidSpec,
-    Reason::TargetAlreadyGuarded,
-    Reason::ScaledToZero,
-    Reason::WorkloadPaused,
-];
 
 /// What opening a case gives.
 pub enum Opened<'a> {
@@ -228,151 +210,6 @@ impl<'a> Case<'a> {
     /// Takes back every wake-up: nothing is going on any more.
     pub fn rest(&mut self) {
         self.wake = None;
-    }
-
-    /// How many pods are wanted, and whether that changed during the rollout.
-    pub fn scaling(&mut self, replicas: u32) -> Scaling {
-        let seen = Scaling::seen(self.remembered.scaling, replicas, self.now);
-        *self.remembered.scaling.insert(seen)
-    }
-
-    /// Where the last evaluation of this rollout stopped; `None` after a restart, when status knows.
-    #[must_use]
-    pub fn checkpoint(&self) -> Option<AssessState> {
-        self.evaluated().map(|assessment| assessment.state.clone())
-    }
-
-    /// Remembers an evaluation; returns the last one of this rollout that gave a score.
-    pub fn last_scored(&mut self, assessment: &Assessment) -> Option<Assessment> {
-        let revision = self.draft.current.as_ref().map(|current| current.revision.clone()).unwrap_or_default();
-        self.remembered.evaluated = Some((revision.clone(), assessment.clone()));
-        if assessment.score.is_some() {
-            self.remembered.scored = Some((revision.clone(), assessment.clone()));
-        }
-        self.remembered.scored.clone().filter(|(of, _)| *of == revision).map(|(_, scored)| scored)
-    }
-
-    /// The scrape interval seen last.
-    pub fn scrape(&mut self, seen: Option<Duration>) -> Option<Duration> {
-        self.remembered.scrape = seen.or(self.remembered.scrape);
-        self.remembered.scrape
-    }
-
-    /// The pods of this look, and those of the rollout that went away since: their last counts are still to be read.
-    pub fn lives(&mut self, mut lives: Vec<PodLife>) -> Vec<PodLife> {
-        let now = self.now;
-        let gone = &mut self.remembered.gone;
-        gone.retain(|known| !lives.iter().any(|life| life.pod == known.pod));
-        for known in std::mem::take(&mut self.remembered.present) {
-            if known.side.is_some() && !lives.iter().any(|life| life.pod == known.pod) && gone.len() < MOST_GONE {
-                gone.push(PodLife { gone: Some(now), ..known });
-            }
-        }
-        self.remembered.present.clone_from(&lives);
-        lives.extend(gone.iter().cloned());
-        lives
-    }
-
-    /// Remembers pods that went away while nobody looked.
-    pub fn add_gone(&mut self, forgotten: &[PodLife]) {
-        self.remembered.gone.extend(forgotten.iter().take(MOST_GONE).cloned());
-    }
-
-    /// ln E of the last evaluation, to the bit.
-    #[must_use]
-    pub fn ln_e(&self) -> Option<f64> {
-        self.remembered.evaluated.as_ref().and_then(|(_, assessment)| assessment.ln_e)
-    }
-
-    /// Pods that were deleted after an undo, by uid.
-    pub const fn freed(&mut self) -> &mut BTreeSet<Arc<str>> {
-        &mut self.remembered.freed
-    }
-
-    /// The name under which a rollout is recorded.
-    #[must_use]
-    pub fn rollout(&self, revision: &RevisionHash) -> String {
-        let started = self.draft.current.as_ref().map(|current| current.started_at.as_str()).unwrap_or_default();
-        format!("{}.{}.{revision}.{started}", self.key.namespace, self.key.name)
-    }
-
-    /// The judging goes on from there in this process; the recording will.
-    pub const fn resume_recording(&mut self, at: Timestamp) {
-        self.remembered.resumed = Some(at);
-    }
-
-    /// From where the judging goes on, the first time that it is asked.
-    pub const fn resumed(&mut self) -> Option<Timestamp> {
-        self.remembered.resumed.take()
-    }
-
-    /// Whether this is the first look of this process at a rollout that was judged before.
-    #[must_use]
-    pub fn is_fresh_start(&self) -> bool {
-        self.remembered.evaluated.is_none() && self.draft.analysis.is_some()
-    }
-
-    /// The controls as last read, to be read on and kept.
-    pub const fn controls(&mut self) -> &mut Vec<Control> {
-        &mut self.remembered.controls
-    }
-
-    /// What the last decision was made from.
-    #[must_use]
-    pub const fn basis(&self) -> Option<&Basis> {
-        self.remembered.basis.as_ref()
-    }
-
-    /// Keeps what a decision was made from.
-    pub fn keep_basis(&mut self, basis: Basis) {
-        self.remembered.basis = Some(basis);
-    }
-
-    /// What events told of pods so far.
-    pub const fn answers(&mut self) -> &mut Answers {
-        &mut self.remembered.answers
-    }
-
-    /// The same, to be read.
-    #[must_use]
-    pub const fn known_answers(&self) -> &Answers {
-        &self.remembered.answers
-    }
-
-    /// The last evaluation of this rollout.
-    #[must_use]
-    pub fn evaluated(&self) -> Option<&Assessment> {
-        let (revision, assessment) = self.remembered.evaluated.as_ref()?;
-        self.draft.current.as_ref().is_some_and(|current| current.revision == *revision).then_some(assessment)
-    }
-
-    /// What was seen before the rollout of a revision, if it was read already.
-    #[must_use]
-    pub fn past(&self, revision: &RevisionHash) -> Option<Arc<Past>> {
-        let (of, past) = self.remembered.past.as_ref()?;
-        (of == revision.as_str()).then(|| past.clone())
-    }
-
-    /// Takes what was seen before a bad rollout as the past of the revision that was restored.
-    pub fn keep_known_past(&mut self, revision: &RevisionHash, past: Arc<Past>) {
-        self.remembered.past = Some((revision.to_string(), past));
-    }
-
-    /// Another question begins: pods and conclusions of the last one do not belong to it.
-    pub fn forget_pods(&mut self) {
-        self.remembered.evaluated = None;
-        self.remembered.scored = None;
-        self.remembered.gone.clear();
-        self.remembered.present.clear();
-        self.remembered.metrics_due = None;
-        self.remembered.scaling = None;
-    }
-
-    /// Keeps what was seen before the rollout of a revision.
-    pub fn keep_past(&mut self, revision: &RevisionHash, past: Past) -> Arc<Past> {
-        let past = Arc::new(past);
-        self.remembered.past = Some((revision.to_string(), past.clone()));
-        past
     }
 
     /// Looks again after that time.
@@ -564,100 +401,6 @@ impl<'a> Case<'a> {
     /// The workload has to be read again: we changed it.
     pub fn workload_is_stale(&mut self) {
         self.remembered.workload = None;
-    }
-
-    fn not_ready(&mut self, reason: Reason, message: &str) {
-        self.draft.next_evaluation = None;
-        self.observe_condition(Type::Ready, false, reason, message);
-        self.observe_condition(Type::Stalled, true, reason, message);
-        self.observe_condition(Type::Reconciling, false, reason, message);
-        self.observe_condition(Type::Healthy, Truth::Unknown, reason, message);
-    }
-
-    /// Nothing to judge now.
-    pub fn idle(&mut self, reason: Reason, message: &str) {
-        self.draft.next_evaluation = None;
-        self.observe_condition(Type::Reconciling, false, reason, message);
-        self.observe_condition(Type::Healthy, Truth::Unknown, reason, message);
-    }
-
-    /// First sight of a workload that serves already.
-    pub fn adopt(&mut self, current: &Current, workload: &Workload) {
-        let message =
-            format!("revision {} was serving before this guard; the next rollout will be judged", current.revision);
-        self.fresh(current, workload);
-        self.idle(Reason::NotJudged, &message);
-    }
-
-    /// Nothing new: the conditions of the last verdict stand, unless another state covered them.
-    pub fn settled(&mut self, current: &Current, workload: &Workload) {
-        progress::write_current(&mut self.draft, current, workload);
-        self.draft.next_evaluation = None;
-        let healthy = condition::find(&self.draft.conditions, Type::Healthy);
-        let unknown = healthy.is_none_or(|condition| condition.status == Truth::Unknown.as_str());
-        let reason = healthy.and_then(|condition| Reason::parse(&condition.reason));
-        if unknown && reason.is_none_or(|reason| COVERING.contains(&reason)) {
-            self.uncover(current);
-        }
-    }
-
-    /// Says again what the last verdict said.
-    fn uncover(&mut self, current: &Current) {
-        let last = self.draft.last_decision.clone().filter(|last| last.from_revision == current.revision.as_str());
-        let (truth, reason, message) = match (current.stage, last) {
-            (Stage::Passed | Stage::Certified, Some(last)) => (Truth::True, Reason::AnalysisPassed, last.reasoning),
-            (Stage::Condemned, Some(last)) => {
-                (Truth::False, Reason::parse(&last.reason).unwrap_or(Reason::EvidenceOfHarm), last.reasoning)
-            }
-            (Stage::Unproven, Some(last)) => {
-                (Truth::Unknown, Reason::parse(&last.reason).unwrap_or(Reason::InsufficientData), last.reasoning)
-            }
-            _ => (Truth::Unknown, Reason::NotJudged, format!("revision {} was not judged", current.revision)),
-        };
-        self.observe_condition(Type::Healthy, truth, reason, &message);
-        self.observe_condition(Type::Reconciling, false, Reason::Idle, "nothing is being judged");
-    }
-
-    /// A revision nobody judged.
-    pub fn begin(&mut self, current: &Current, workload: &Workload) {
-        self.fresh(current, workload);
-        if !current.stage.is_judging() {
-            let message = format!("went back to revision {}, which served before", current.revision);
-            self.idle(Reason::NotJudged, &message);
-            return;
-        }
-        let against = current.baseline.as_ref().map_or("none".into(), ToString::to_string);
-        let message = format!("revision {} is being rolled out over {against}", current.revision);
-        self.observe_condition(Type::Healthy, Truth::Unknown, Reason::NewRevisionDetected, &message);
-        self.observe_condition(Type::Reconciling, true, Reason::NewRevisionDetected, &message);
-        self.note(EventReason::RolloutDetected, message);
-    }
-
-    /// A new current revision: what was measured and concluded about the last one no longer speaks of it.
-    pub fn fresh(&mut self, current: &Current, workload: &Workload) {
-        progress::write_current(&mut self.draft, current, workload);
-        self.draft.health_score = None;
-        self.draft.signals.clear();
-        self.draft.analysis = None;
-        self.remembered.evaluated = None;
-        self.remembered.scored = None;
-        self.remembered.past = None;
-        self.remembered.gone.clear();
-        self.remembered.controls.clear();
-        self.remembered.present.clear();
-        self.remembered.answers.clear();
-        self.remembered.metrics_due = None;
-        self.draft.findings.clear();
-        // What was asked about another revision is no longer a question.
-        self.draft.pending_action = None;
-        self.draft.recheck = None;
-        self.ctx.metrics.forget(&self.key.namespace, &self.key.name);
-        self.observe_condition(
-            Type::RolledBack,
-            false,
-            Reason::NoRollback,
-            "the current revision was not put here by an undo",
-        );
     }
 
     /// Writes what was found: status, events, memory. The end of every look.

@@ -7,8 +7,8 @@ use deployment_guard::leader::{Campaign, LeaseConfig};
 use serde_json::{Value, json};
 
 use super::api_server::Key;
-use super::kinds;
 use super::deployments::guard_place;
+use super::kinds;
 use super::rig::{BAD_IMAGE, Rig, because, is};
 use super::sets;
 

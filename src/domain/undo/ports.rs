@@ -29,18 +29,22 @@ pub fn lost_port(services: &[Value], good: &Value, lost: &BTreeSet<String>) -> O
     let labels = good.pointer("/metadata/labels").unwrap_or(&no_labels);
     let selects = |service: &&Value| {
         let selector = service.pointer("/spec/selector").and_then(Value::as_object);
-        selector.is_some_and(|pairs| !pairs.is_empty() && pairs.iter().all(|(key, value)| labels.get(key) == Some(value)))
+        selector
+            .is_some_and(|pairs| !pairs.is_empty() && pairs.iter().all(|(key, value)| labels.get(key) == Some(value)))
     };
     services.iter().filter(selects).find_map(|service| {
         let ports = service.pointer("/spec/ports").and_then(Value::as_array)?;
-        let port = ports.iter().filter_map(|port| port.get("targetPort")?.as_str()).find(|name| lost.contains(*name))?;
+        let port =
+            ports.iter().filter_map(|port| port.get("targetPort")?.as_str()).find(|name| lost.contains(*name))?;
         let service = service.pointer("/metadata/name")?.as_str()?.to_owned();
         Some(LostPort { service, port: port.to_owned() })
     })
 }
 
 fn names(template: &Value) -> BTreeSet<String> {
-    let containers = ["containers", "initContainers"].into_iter().filter_map(|list| template.pointer("/spec")?.get(list)?.as_array());
+    let containers = ["containers", "initContainers"]
+        .into_iter()
+        .filter_map(|list| template.pointer("/spec")?.get(list)?.as_array());
     let ports = containers.flatten().filter_map(|container| container.get("ports")?.as_array()).flatten();
     ports.filter_map(|port| port.get("name")?.as_str().map(str::to_owned)).collect()
 }
