@@ -83,11 +83,10 @@ fn why_not(case: &Case<'_>, policy: &Policy, workload: &Workload, reason: Reason
 
 /// Tells people which pod to delete, once for each.
 fn name(case: &mut Case<'_>, found: &StuckPod, why: &str) {
-    let all = found.all.join(", ");
     let message = format!(
         "pod {} keeps the undo from coming up: {}. It was not deleted, because {why}. Delete it with kubectl -n {} delete \
-         pod {} (pods of the undone revision: {all})",
-        found.pod.name, found.why, found.pod.namespace, found.pod.name
+         pod {} (pods of the undone revision: {})",
+        found.pod.name, found.why, found.pod.namespace, found.pod.name, found.all
     );
     let told = format!("pod {} keeps the undo", found.pod.name);
     let before = condition::find(&case.draft.conditions, Type::Stalled);

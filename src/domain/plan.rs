@@ -268,7 +268,7 @@ pub fn due(progress: &Progress, changes: Changes, now: Timestamp) -> Due {
 /// What a look at the workload shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Situation {
-    /// The template has no ReplicaSet yet: look again in a moment.
+    /// Nothing holds the template yet: look again in a moment.
     TemplatePending,
     /// Nothing to judge now, and why.
     Idle(Reason, String),

@@ -17,7 +17,8 @@ use super::known_good::Kept;
 use super::pod::ContainerFact;
 use super::policy::Kind;
 
-/// A revision's identity: the `pod-template-hash` of its ReplicaSet. Never its number, which an undo re-assigns.
+/// A revision's identity: what its pods are labelled with, by a ReplicaSet or as the `ControllerRevision` has it. Never its
+/// number, which an undo re-assigns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RevisionHash(Arc<str>);
 
@@ -71,7 +72,7 @@ pub struct PodFact {
     pub pod: PodName,
     /// The uid, because names come back.
     pub uid: Arc<str>,
-    /// Uid of the controlling owner (a ReplicaSet).
+    /// Uid of the controlling owner: a ReplicaSet, StatefulSet or DaemonSet.
     pub owner: Arc<str>,
     /// The revision it carries.
     pub revision: RevisionHash,
@@ -143,7 +144,7 @@ pub struct Revision {
     pub hash: RevisionHash,
     /// Uid that its pods name as owner: its ReplicaSet's, or the workload's own where that has no ReplicaSets.
     pub uid: Arc<str>,
-    /// `deployment.kubernetes.io/revision`; shown to people, never compared.
+    /// `deployment.kubernetes.io/revision`, or that of the `ControllerRevision`; shown to people.
     pub number: u64,
     /// Images of its app containers.
     pub images: Vec<String>,
@@ -272,7 +273,7 @@ pub struct Workload {
     pub last_rollback: Option<String>,
     /// Whether our undo still owns fields of the template, which would make the next apply conflict.
     pub owns_template: bool,
-    /// The revision of the present template, once its ReplicaSet exists.
+    /// The revision of the present template, once what holds it exists.
     pub current: Option<RevisionHash>,
     /// Every revision that still exists.
     pub revisions: BTreeMap<RevisionHash, Revision>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::verify::VerifyState;
+use super::verify::{VerifyState, named};
 use crate::domain::outcome::Reason;
 use crate::domain::policy::Kind;
 use crate::domain::rollout::{PodFact, PodName, Strategy, Workload};
@@ -30,8 +30,8 @@ pub struct StuckPod {
     pub reason: Reason,
     /// Why, as a clause.
     pub why: String,
-    /// Every pod that still carries the bad revision, this one among them.
-    pub all: Vec<String>,
+    /// The pods that still carry the bad revision, this one among them, for people.
+    pub all: String,
 }
 
 /// What is to be done about pods that stay.
@@ -135,8 +135,9 @@ fn found(
     why: String,
 ) -> Freeing {
     let stays = |pod: &&PodFact| pod.is_live() && pod.revision == state.bad && !workload.leaves_alone(pod);
-    let mut all: Vec<String> = pods.iter().filter(stays).map(|pod| pod.pod.name.to_string()).collect();
+    let mut all: Vec<&str> = pods.iter().filter(stays).map(|pod| &*pod.pod.name).collect();
     all.sort_unstable();
+    let all = named(&all);
     Freeing::Delete(Box::new(StuckPod { pod: pod.pod.clone(), uid: pod.uid.clone(), reason, why, all }))
 }
 
