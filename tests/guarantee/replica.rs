@@ -121,7 +121,9 @@ impl Replica {
             index.apply(kind, watcher::Event::InitApply(meta));
         }
         let changed = index.apply::<Deployment>(kind, watcher::Event::InitDone);
-        changed.iter().for_each(|key| drop(self.ctx.memory.workload_changed(key)));
+        for key in &changed {
+            let _ = self.ctx.memory.workload_changed(key);
+        }
         let now = self.world.now();
         self.ctx.pods.apply(watcher::Event::Init, now);
         for (_, pod) in api.all("pods") {

@@ -136,7 +136,9 @@ impl World {
     /// Deleted and made again under the same name.
     pub fn recreate(&self, image: &str) {
         for resource in [self.holders(), "pods"] {
-            self.api.all(resource).iter().for_each(|(key, _)| self.api.delete(key));
+            for (key, _) in self.api.all(resource) {
+                self.api.delete(&key);
+            }
         }
         self.api.delete(&self.place());
         self.push(image, "kubectl");
@@ -174,7 +176,12 @@ impl World {
         }
         let hash = hash(&template);
         let place = Key::new("apps", self.holders(), NAMESPACE, &format!("{NAME}-{hash}"));
-        let next = self.api.all(self.holders()).len() + self.rollouts.load(Ordering::SeqCst) as usize;
+        // Never lower than any that was given out.
+        let number = |(_, holder): &(Key, Value)| {
+            let noted = holder["metadata"]["annotations"]["deployment.kubernetes.io/revision"].as_str();
+            noted.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let next = self.api.all(self.holders()).iter().map(number).max().unwrap_or(0) + 1;
         let (kind, owner) = (self.kind.name(), &workload["metadata"]["uid"]);
         let meta = json!({
             "labels": {"app": NAME, "pod-template-hash": hash, "controller-revision-hash": hash},
@@ -202,7 +209,9 @@ impl World {
         if bad && !old.is_empty() {
             old.remove(0);
         }
-        old.iter().for_each(|(key, _)| self.api.delete(key));
+        for (key, _) in &old {
+            self.api.delete(key);
+        }
         let owner = if self.kind == Kind::Deployment { holder } else { workload };
         let label = if self.kind == Kind::StatefulSet { format!("{NAME}-{hash}") } else { hash.to_owned() };
         for index in 0..REPLICAS {
