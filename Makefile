@@ -76,7 +76,7 @@ $(FUZZ):
 
 .PHONY: unit
 unit: ## Unit, property, golden and recorded-API tests
-	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test architecture --test crds --test docs --test replay
+	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test architecture --test crds --test docs --test failpoints --test guarantee --test replay
 	@# These wait more than they compute, so more of them than there are cores may wait side by side.
 	@echo "== the control loop against a recording API server"; RUST_TEST_THREADS=10 cargo test --locked --test reconcile
 
