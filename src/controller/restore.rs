@@ -18,6 +18,7 @@ use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{BadRevision, Current, PendingUndo, Stage};
 use crate::domain::policy::{Mode, Policy};
 use crate::domain::recommend;
+use crate::domain::redact::SERVER_MESSAGE;
 use crate::domain::rollout::{PodFact, Tool, Workload};
 use crate::domain::undo::{self, KeptTemplate, LostPort, UndoRequest, VerifyOutcome, VerifyState};
 use crate::record::events::EventReason;
@@ -380,13 +381,20 @@ pub async fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, p
         }
         VerifyOutcome::TimedOut { why } => {
             let reason = stuck::at_the_end(case, workload, pods, &state).unwrap_or(Reason::RollbackTimedOut);
-            verified(case, workload, &undo, Err((reason, format!("{why}{alone}"))));
+            let refused = refused(case, workload);
+            verified(case, workload, &undo, Err((reason, format!("{why}{alone}{refused}"))));
         }
         VerifyOutcome::Superseded => {
             case.workload_is_stale();
             case.wake_in(std::time::Duration::from_millis(100));
         }
     }
+}
+
+/// Why Kubernetes makes no more pods: a quota or an admission policy, which the dry run of an undo does not see.
+fn refused(case: &Case<'_>, workload: &Workload) -> String {
+    let words = workload.replica_failure.as_deref().map(|words| case.ctx.redactor.redact(words, SERVER_MESSAGE));
+    words.map_or_else(String::new, |words| format!("; no more pods are made: {}", words.as_str()))
 }
 
 fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result: Result<String, (Reason, String)>) {

@@ -162,3 +162,30 @@ pub async fn what_is_kept_goes_with_the_guard_and_nothing_else_does(scene: Scene
     ensure!(after.0["spec"] == spec, "the workload changed");
     after.untouched(1)
 }
+
+/// A dry run sees no quota: the old pods are refused once the bad ones are gone.
+pub async fn an_undo_whose_pods_a_quota_keeps_out_times_out_and_says_so(scene: Scene) -> Result<()> {
+    let strategy = json!({"strategy": {"type": "Recreate"}, "progressDeadlineSeconds": 30});
+    let first = scene.shop().with_spec(&strategy);
+    scene.push(&first).await?;
+    first.rolled_out(&scene.cluster, Duration::from_secs(90)).await?;
+    let hurried = json!({"rollback": {"verifyTimeout": "30s"}});
+    scene.apply_guard("shop", hurried).await?;
+    let before = scene.until("the guard to see version 1", |guard| guard.state() == "Serving").await?;
+    scene.push(&first.clone().version("v2").fault("EXIT_AFTER_S", "0.5")).await?;
+    let bad = async || {
+        let pods = scene.get(&["pods", "-l", "app=shop"]).await.map_err(|error| format!("{error:#}"))?;
+        let all = pods["items"].as_array().cloned().unwrap_or_default();
+        let new = |pod: &Value| pod["metadata"]["labels"]["pod-template-hash"] != before.revision();
+        if all.len() == 2 && all.iter().all(new) { Ok(()) } else { Err(format!("{} pods", all.len())) }
+    };
+    wait_for("the bad pods", Duration::from_secs(60), bad).await?;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": scene.namespace}, "spec": {"hard": {"pods": "0"}}});
+    scene.cluster.apply(&quota.to_string()).await?;
+    let guard = scene.until("the end of the verification", |guard| guard.reason("RolledBack") == "RollbackTimedOut").await?;
+    guard.expect("Stalled", "True", "RollbackTimedOut")?;
+    ensure!(guard.message("RolledBack").contains("exceeded quota"), "{}", guard.message("RolledBack"));
+    ensure!(guard.0["status"]["rollbacksToday"] == 1, "{}", guard.line());
+    Ok(())
+}

@@ -83,6 +83,7 @@ fn together() -> Vec<runner::Case> {
         known_good::over_a_bad_release_that_nobody_undid_the_good_one_before_it_is_gone_back_to,
         causes::evidence_of_harm_waits_for_a_minute_after_scaling_and_counts_then,
         known_good::without_any_history_a_release_is_undone_to_what_the_guard_kept,
+        known_good::an_undo_whose_pods_a_quota_keeps_out_times_out_and_says_so,
         evidence::evidence_undoes_a_bad_release_and_its_recording_replays_to_the_same_bits,
         undo::a_release_with_40_percent_errors_is_undone_once_and_verified,
         facts::a_program_that_exits_is_undone,

@@ -136,3 +136,22 @@ async fn a_policy_that_refuses_the_undo_is_named_and_nothing_is_sent() {
     assert_eq!(rig.undos().len(), 0, "the dry run was refused already");
     assert_eq!(rig.image(), BAD_IMAGE);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_a_service_targets_by_its_name_is_not_taken_away() {
+    let (rig, _operator) = Rig::watching(json!({})).await;
+    rig.api.put(
+        &super::api_server::Key::new("", "services", super::deployments::NAMESPACE, "shop"),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {},
+            "spec": {"selector": {"app": "shop"}, "ports": [{"port": 80, "targetPort": "grpc"}]}}),
+    );
+    rig.api.change(&super::deployments::place("shop"), |deployment| {
+        let container = &mut deployment["spec"]["template"]["spec"]["containers"][0];
+        container["image"] = json!(BAD_IMAGE);
+        container["ports"] = json!([{"name": "grpc", "containerPort": 9000}]);
+    });
+    let status = rig.status("guard", "the port is named", |s| because(s, "Stalled", "ServicePortMissing")).await;
+    let message = super::rig::find(&status, "Stalled")["message"].to_string();
+    assert!(message.contains("Service shop") && message.contains("grpc"), "{message}");
+    assert_eq!((rig.image().as_str(), rig.undos().len()), (BAD_IMAGE, 0));
+}
