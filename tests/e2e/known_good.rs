@@ -183,7 +183,8 @@ pub async fn an_undo_whose_pods_a_quota_keeps_out_times_out_and_says_so(scene: S
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
         "metadata": {"name": "none", "namespace": scene.namespace}, "spec": {"hard": {"pods": "0"}}});
     scene.cluster.apply(&quota.to_string()).await?;
-    let guard = scene.until("the end of the verification", |guard| guard.reason("RolledBack") == "RollbackTimedOut").await?;
+    let guard =
+        scene.until("the end of the verification", |guard| guard.reason("RolledBack") == "RollbackTimedOut").await?;
     guard.expect("Stalled", "True", "RollbackTimedOut")?;
     ensure!(guard.message("RolledBack").contains("exceeded quota"), "{}", guard.message("RolledBack"));
     ensure!(guard.0["status"]["rollbacksToday"] == 1, "{}", guard.line());
