@@ -32,9 +32,11 @@ pub async fn look(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pod
     if let Some(why) = why_not(case, policy, workload, found.reason) {
         return name(case, &found, &why);
     }
+    crate::failpoint!("before-stuck-pod-is-deleted");
     let leadership = case.ctx.leadership.clone();
     match case.ctx.act.delete_pod(&found.pod, &found.uid, &move || leadership.holds()).await {
         Ok(PodDeletion::Deleted) => {
+            crate::failpoint!("after-stuck-pod-is-deleted");
             case.freed().insert(found.uid.clone());
             let message = format!("deleted pod {} of revision {}: {}", found.pod.name, state.bad, found.why);
             case.note_of_pod(EventReason::StuckPodDeleted, message, &found.pod, &found.uid);

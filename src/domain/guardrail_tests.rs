@@ -73,8 +73,8 @@ fn asks(case: &Case) -> Option<&'static str> {
     asks_a_person(&proposal(case, at(0))).map(|clamp| clamp.rule)
 }
 
-fn applied_by(tool: Tool) -> Option<Applier> {
-    Some(Applier { tool, name: "shop".into(), namespace: "ops".into() })
+fn applied_by(tool: Tool) -> Applier {
+    Applier { tool, name: "shop".into(), namespace: "ops".into() }
 }
 
 fn revision<'a>(case: &'a mut Case, name: &str) -> &'a mut Revision {
@@ -97,7 +97,7 @@ fn each_rule_objects_on_its_own() {
         ("workload-not-paused", |c| c.workload.paused = true),
         ("workload-not-owned", |c| c.workload.controlled_by = Some("App/shop".into())),
         ("something-else-differs", |c| revision(c, "bad").substance = 1),
-        ("git-ops", |c| c.workload.applier = applied_by(Tool::FluxKustomize)),
+        ("git-ops", |c| c.workload.applier = Some(applied_by(Tool::FluxKustomize))),
         ("mode", |c| c.policy.mode = Mode::Recommend),
         ("max-per-day", |c| c.undone = vec![at(-5000), at(-4000)]),
         ("cooldown", |c| c.undone = vec![at(-599)]),
@@ -114,9 +114,9 @@ fn each_rule_objects_on_its_own() {
 #[test]
 fn what_was_put_into_the_workloads_own_hands_is_undone() {
     let mut case = case();
-    case.workload.applier = applied_by(Tool::Helm);
+    case.workload.applier = Some(applied_by(Tool::Helm));
     assert_eq!(objection(&case, at(0)), None);
-    case.workload.applier = applied_by(Tool::ArgoCd);
+    case.workload.applier = Some(applied_by(Tool::ArgoCd));
     for (policy, wanted) in
         [(GitOpsPolicy::Suspend, None), (GitOpsPolicy::Rollback, None), (GitOpsPolicy::Recommend, Some("git-ops"))]
     {

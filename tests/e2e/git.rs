@@ -1,4 +1,4 @@
-//! Git as Flux sees it, without a Git server: an archive over HTTP, and a GitRepository that points to it.
+//! Git as Flux sees it, without a Git server: an archive over HTTP, and a `GitRepository` that points to it.
 //!
 //! Role: what a push means to kustomize-controller. Inputs: manifests. Outputs: an artifact of a new revision.
 
@@ -18,7 +18,7 @@ use crate::scene::Scene;
 
 /// The node's address: Flux runs as a process, and pods reach it too.
 const NODE: &str = "10.244.0.1";
-/// The GitRepository and the Kustomization of a test.
+/// The `GitRepository` and the Kustomization of a test.
 pub const NAME: &str = "shop";
 
 type Archives = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;

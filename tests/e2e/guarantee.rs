@@ -3,19 +3,21 @@
 //! Each story names its fail points. The operator ends the moment it comes to one that it did not die at before; a fresh
 //! pod goes on from what status says.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use testbed::images::{FAILPOINTS_IMAGE, OPERATOR_IMAGE, failpoints_archive};
+use testbed::shop::Kind;
 
+use crate::kinds;
 use crate::operator_faults::kill;
 use crate::scene::{Guard, Scene};
 use crate::world;
 
-/// Each death costs the time that the Lease of the dead takes to expire.
-const EACH: Duration = Duration::from_secs(45);
+/// Each death costs the time that the Lease of the dead takes to expire, and a stuck set is given 30 s to move by itself.
+const EACH: Duration = Duration::from_secs(75);
 
 /// From the verdict to the patch.
 const BEFORE: &[&str] = &["before-intent", "after-intent", "before-dry-run", "before-patch"];
@@ -23,6 +25,8 @@ const BEFORE: &[&str] = &["before-intent", "after-intent", "before-dry-run", "be
 const BETWEEN: &[&str] = &["after-patch", "before-hand-back", "after-hand-back", "before-undo-is-recorded"];
 /// From the record to the end of the verification.
 const AFTER: &[&str] = &["before-verification", "before-verification-is-recorded"];
+/// Around the pod that a StatefulSet waits for.
+const FREEING: &[&str] = &["before-stuck-pod-is-deleted", "after-stuck-pod-is-deleted"];
 /// Around a person.
 const APPROVED: &[&str] = &["before-approval-is-asked", "after-approval-is-read", "after-intent"];
 
@@ -42,30 +46,54 @@ pub async fn an_operator_that_dies_around_an_approval_asks_once_and_undoes_once(
     story(scene, "Approve", APPROVED).await
 }
 
+/// The pod that is not Ready goes once; a pod of the good revision that has its name afterwards stays.
+pub async fn an_operator_that_dies_around_a_stuck_pod_frees_the_set_once(scene: Scene) -> Result<()> {
+    let first = kinds::shop(&scene, Kind::StatefulSet);
+    let before = kinds::serving(&scene, &first, json!({})).await?;
+    with_fail_points(&scene, FREEING, async |marks| {
+        scene.push(&kinds::crashing(&first)).await?;
+        died_at_each(&scene, FREEING, marks).await?;
+        kinds::undone(&scene, Kind::StatefulSet, &before).await?;
+        kinds::verified(&scene).await?;
+        kinds::serves(&scene, "v1", 3).await
+    })
+    .await
+}
+
 async fn story(scene: Scene, mode: &str, points: &[&str]) -> Result<()> {
     scene.apply_guard("shop", json!({"mode": mode})).await?;
     let before = scene.until("the guard to follow its spec", |guard| guard.status("Ready") == "True").await?;
+    with_fail_points(&scene, points, async |marks| {
+        scene.push(&scene.bad()).await?;
+        died_at_each(&scene, points, marks).await?;
+        scene.until("the verified undo", |guard| guard.reason("RolledBack") == "RollbackSucceeded").await?;
+        complete(&scene, &before).await
+    })
+    .await
+}
+
+/// Plays this with an operator that dies at these points, and has the ordinary one back afterwards, whatever came out.
+async fn with_fail_points(scene: &Scene, points: &[&str], play: impl AsyncFnOnce(&Path) -> Result<()>) -> Result<()> {
     let turn = scene.my_turn().await;
     let marks = testbed::operator::recordings()?.join(format!("failpoints-{}", scene.namespace));
-    let result = played(&scene, &before, points, &marks).await;
-    let mended = install(&scene, OPERATOR_IMAGE, &[], &marks).await;
+    let result = match prepare(scene, points, &marks).await {
+        Ok(()) => play(&marks).await,
+        Err(error) => Err(error),
+    };
+    let mended = install(scene, OPERATOR_IMAGE, &[], &marks).await;
     drop(turn);
     result.and(mended)
 }
 
-async fn played(scene: &Scene, before: &Guard, points: &[&str], marks: &PathBuf) -> Result<()> {
+async fn prepare(scene: &Scene, points: &[&str], marks: &Path) -> Result<()> {
     scene.cluster.import_image(&failpoints_archive()?).await.context("`testbed images --failpoints` builds it")?;
     std::fs::create_dir_all(marks)?;
     std::fs::set_permissions(marks, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
-    install(scene, FAILPOINTS_IMAGE, points, marks).await?;
-    scene.push(&scene.bad()).await?;
-    died_at_each(scene, points, marks).await?;
-    scene.until("the verified undo", |guard| guard.reason("RolledBack") == "RollbackSucceeded").await?;
-    complete(scene, before).await
+    install(scene, FAILPOINTS_IMAGE, points, marks).await
 }
 
 /// The operator with this image, dying at these points.
-async fn install(scene: &Scene, image: &str, points: &[&str], marks: &std::path::Path) -> Result<()> {
+async fn install(scene: &Scene, image: &str, points: &[&str], marks: &Path) -> Result<()> {
     let folder = marks.file_name().context("a folder")?.to_string_lossy();
     let patch = json!({"spec": {"template": {"spec": {"containers": [{
         "name": "operator", "image": image,
@@ -80,7 +108,7 @@ async fn install(scene: &Scene, image: &str, points: &[&str], marks: &std::path:
 }
 
 /// Waits for death after death; a fresh pod spares the kubelet's ever longer pauses. Approves what is asked meanwhile.
-async fn died_at_each(scene: &Scene, points: &[&str], marks: &std::path::Path) -> Result<()> {
+async fn died_at_each(scene: &Scene, points: &[&str], marks: &Path) -> Result<()> {
     let mut seen = Vec::new();
     let mut deadline = Instant::now() + EACH;
     while seen.len() < points.len() {

@@ -13,13 +13,13 @@ use crate::scene::{Deployment, Guard, Scene};
 /// 30 s for the set itself, a pod that takes its time to end, 30 s of Ready pods, and a busy machine.
 const LONG: Duration = Duration::from_mins(4);
 
-fn shop(scene: &Scene, kind: Kind) -> Shop {
+pub fn shop(scene: &Scene, kind: Kind) -> Shop {
     // A DaemonSet has one pod for the one node that it tolerates.
     scene.shop().kind(kind).replicas(if kind == Kind::StatefulSet { 3 } else { 1 })
 }
 
 /// The release that ends at once.
-fn crashing(shop: &Shop) -> Shop {
+pub fn crashing(shop: &Shop) -> Shop {
     shop.clone().version("v2").fault("EXIT_AFTER_S", "0")
 }
 
@@ -52,7 +52,7 @@ async fn uid_of(scene: &Scene, name: &str) -> Result<String> {
 }
 
 /// Waits until every pod runs this version and is Ready; `kubectl rollout status` knows no `OnDelete`.
-async fn serves(scene: &Scene, version: &str, count: usize) -> Result<()> {
+pub async fn serves(scene: &Scene, version: &str, count: usize) -> Result<()> {
     let look = async || {
         let pods = pods(scene).await.map_err(|error| format!("{error:#}"))?;
         let fine = pods.iter().filter(|pod| pod.3 && pod.2.ends_with(&format!(":{version}"))).count();
@@ -74,13 +74,13 @@ async fn guarded(scene: &Scene, shop: &Shop, rollback: Value) -> Result<Guard> {
 }
 
 /// Version 1 serves, and its guard knows it.
-async fn serving(scene: &Scene, shop: &Shop, rollback: Value) -> Result<Guard> {
+pub async fn serving(scene: &Scene, shop: &Shop, rollback: Value) -> Result<Guard> {
     scene.push(shop).await?;
     guarded(scene, shop, rollback).await
 }
 
 /// Waits for the undo, and checks that it was made once and to the right revision.
-async fn undone(scene: &Scene, kind: Kind, before: &Guard) -> Result<Guard> {
+pub async fn undone(scene: &Scene, kind: Kind, before: &Guard) -> Result<Guard> {
     let guard = scene.until("the undo", |guard| guard.decided("action") == "RolledBack").await?;
     let workload = workload(scene, kind).await?;
     ensure!(workload.last_rollback() == guard.decided("id"), "the annotation does not name the decision");
@@ -89,7 +89,7 @@ async fn undone(scene: &Scene, kind: Kind, before: &Guard) -> Result<Guard> {
     Ok(guard)
 }
 
-async fn verified(scene: &Scene) -> Result<Guard> {
+pub async fn verified(scene: &Scene) -> Result<Guard> {
     let look = async || {
         let guard = scene.guard("shop").await.map_err(|error| format!("{error:#}"))?;
         let done = guard.reason("RolledBack") != "RollbackStarted" && guard.state() != "Restoring";

@@ -153,6 +153,7 @@ fn in_turn() -> Vec<runner::Case> {
         guarantee::an_operator_that_dies_at_each_step_before_the_patch_undoes_once,
         guarantee::an_operator_that_dies_at_each_step_after_the_patch_undoes_once,
         guarantee::an_operator_that_dies_at_each_step_of_the_verification_undoes_once,
+        guarantee::an_operator_that_dies_around_a_stuck_pod_frees_the_set_once,
         guarantee::an_operator_that_dies_around_an_approval_asks_once_and_undoes_once,
         leader::of_two_replicas_one_leads_and_the_other_follows_a_graceful_end_within_seconds,
         leader::a_leader_that_is_killed_in_a_rollout_is_followed_and_the_release_undone_once,
