@@ -244,20 +244,12 @@ fn path(namespace: &str, resource: &str) -> String {
 
 /// Where the workloads of a kind are.
 pub(super) fn workloads(namespace: &str, kind: Kind) -> String {
-    path(namespace, resource(kind))
+    path(namespace, kind.plural())
 }
 
 /// Where objects of a namespace are.
 pub(super) fn collection(group: &str, namespace: &str, resource: &str) -> String {
     format!("/apis/{group}/namespaces/{namespace}/{resource}")
-}
-
-const fn resource(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Deployment => "deployments",
-        Kind::StatefulSet => "statefulsets",
-        Kind::DaemonSet => "daemonsets",
-    }
 }
 
 /// The `matchLabels` of the workload; expressions only narrow further, and the owner decides anyway.

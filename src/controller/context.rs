@@ -12,6 +12,7 @@ use kube::runtime::reflector::Store;
 
 use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
+use super::rights::Rights;
 use super::sources::Sources;
 use super::storms::Storms;
 use super::suspensions::Suspensions;
@@ -54,6 +55,8 @@ pub struct Context {
     pub nodes: Arc<NodeIndex>,
     /// Every Prometheus.
     pub sources: Sources,
+    /// What we may do.
+    pub rights: Rights,
     /// Undos of each class.
     pub storms: Storms,
     /// Syncs that were suspended.

@@ -21,6 +21,7 @@ pub mod progress;
 pub mod recheck;
 pub mod reconcile;
 pub mod restore;
+pub mod rights;
 pub mod run;
 pub mod sources;
 pub mod storms;

@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use super::case::{Case, Opened};
 use super::context::Context;
 use super::error::Error;
-use super::{approval, configuration, decision, findings, judge, recheck, restore, templates};
+use super::{approval, configuration, decision, findings, judge, recheck, restore, rights, templates};
 use crate::api::DeploymentGuard;
 use crate::domain::plan::{self, Situation};
 
@@ -51,6 +51,7 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
     let Some((class, policy)) = case.parse() else { return Ok(()) };
     // observe the API (client)
     let Some((workload, pods)) = case.observe().await? else { return Ok(()) };
+    rights::check(case, &policy).await;
     // act, level-triggered: fields of the template that an undo still owns (client)
     restore::give_back(case, &workload).await;
     approval::retry(case, &pods);

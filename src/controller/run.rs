@@ -23,6 +23,7 @@ use super::context::{Context, Failures};
 use super::error::Error;
 use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
+use super::rights::Rights;
 use super::sources::Sources;
 use super::storms::Storms;
 use super::suspensions::{self, Suspensions};
@@ -132,6 +133,7 @@ fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardC
         workloads: Arc::default(),
         nodes: Arc::default(),
         sources: Sources::new(client.clone(), settings.namespace, observer),
+        rights: Rights::default(),
         storms: Storms::default(),
         suspensions: Suspensions::default(),
         memory: Memory::default(),

@@ -27,6 +27,16 @@ impl Kind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
 
+    /// The resource of the API, as rights name it.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployments",
+            Self::StatefulSet => "statefulsets",
+            Self::DaemonSet => "daemonsets",
+        }
+    }
+
     /// The kind as it stands in manifests.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -10,5 +10,6 @@ pub mod nodes;
 pub mod pods;
 pub mod probes;
 pub mod prometheus;
+pub mod rights;
 pub mod watch;
 pub mod workload;

@@ -16,6 +16,7 @@ use deployment_guard::controller::error::Error;
 use deployment_guard::controller::inspect::Inspections;
 use deployment_guard::controller::memory::Memory;
 use deployment_guard::controller::reconcile::reconcile;
+use deployment_guard::controller::rights::Rights;
 use deployment_guard::controller::sources::Sources;
 use deployment_guard::controller::storms::Storms;
 use deployment_guard::controller::suspensions::Suspensions;
@@ -252,6 +253,7 @@ fn context(world: &World, client: Client, classes: reflector::Store<GuardClass>,
         workloads: Arc::default(),
         nodes: Arc::default(),
         sources: Sources::new(client.clone(), "deployment-guard".into(), metrics.clone()),
+        rights: Rights::default(),
         storms: Storms::default(),
         suspensions: Suspensions::default(),
         memory: Memory::default(),

@@ -127,6 +127,7 @@ struct State {
     faults: Option<Faults>,
     hook: Option<Hook>,
     no_streaming: bool,
+    forbids: bool,
 }
 
 /// The server. Clones are the same server.
@@ -171,6 +172,11 @@ impl ApiServer {
     /// Something happens in the world right before a request is carried out.
     pub fn before(&self, hook: impl Fn(&Asked, &Self) + Send + Sync + 'static) {
         self.locked().hook = Some(Arc::new(hook));
+    }
+
+    /// Whether the operator's account lacks the rights that it asks for.
+    pub fn forbid(&self, forbids: bool) {
+        self.locked().forbids = forbids;
     }
 
     /// Streaming lists are refused, as by a server without the feature.
@@ -394,6 +400,11 @@ impl State {
     }
 
     fn create(&mut self, asked: &Asked) -> Answer {
+        if asked.resource == "selfsubjectaccessreviews" {
+            let mut review = asked.body.clone();
+            review["status"] = json!({"allowed": !self.forbids});
+            return Answer::Object(201, review);
+        }
         let mut key = asked.key();
         asked.body["metadata"]["name"].as_str().unwrap_or_default().clone_into(&mut key.name);
         if self.objects.contains_key(&key) {

@@ -7,7 +7,7 @@ use deployment_guard::leader::{Campaign, LeaseConfig};
 use serde_json::{Value, json};
 
 use super::api_server::Key;
-use super::deployments::guard_place;
+use super::deployments::{guard_place, place};
 use super::kinds;
 use super::rig::{BAD_IMAGE, Rig, because, is};
 use super::sets;
@@ -91,7 +91,12 @@ async fn a_full_run_uses_every_right_that_is_granted_and_no_other() {
     rig.adopted("guard").await;
     rig.push("shop:v2");
     rig.status("guard", "a release is judged good", |s| is(s, "Healthy", "True")).await;
-    rig.push(BAD_IMAGE);
+    // With a port of its own, which an undo takes away: Services are asked whether they miss it.
+    rig.api.change(&place("shop"), |deployment| {
+        let container = &mut deployment["spec"]["template"]["spec"]["containers"][0];
+        container["image"] = json!(BAD_IMAGE);
+        container["ports"] = json!([{"name": "admin", "containerPort": 9000}]);
+    });
     rig.status("guard", "a release is undone", |s| s["lastDecision"]["action"] == "RolledBack").await;
     for (_, resource) in sets::BOTH {
         rig.adopted(resource).await;

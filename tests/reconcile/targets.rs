@@ -93,6 +93,35 @@ async fn a_selector_that_does_not_parse_is_told_and_other_guards_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_the_operator_lacks_is_named_where_it_is_needed() {
+    let rig = Rig::new().await;
+    rig.api.forbid(true);
+    rig.guard("guard", json!({}));
+    let operator = rig.operator();
+    let status = rig.status("guard", "the missing right is named", |s| because(s, "Ready", "Forbidden")).await;
+    assert!(is(&status, "Ready", "False"), "{status:#}");
+    let message = find(&status, "Ready")["message"].to_string();
+    for part in ["patch deployments.apps", "namespace shop", "mode Enforce"] {
+        assert!(message.contains(part), "{message}");
+    }
+    operator.die().await;
+    // Granted later, it is noticed by the next operator at once and by the same one within half a minute.
+    rig.api.forbid(false);
+    let operator = rig.operator();
+    rig.status("guard", "it is granted", |s| is(s, "Ready", "True")).await;
+    operator.die().await;
+    // Whoever only recommends needs no such right, and nobody asks.
+    rig.api.forbid(true);
+    rig.api.change(&guard_place("guard"), |guard| guard["spec"]["mode"] = json!("Recommend"));
+    let from = rig.api.asked().len();
+    let _operator = rig.operator();
+    rig.push("shop:v2");
+    let status = rig.status("guard", "a release is judged good", |s| is(s, "Healthy", "True")).await;
+    assert!(is(&status, "Ready", "True"), "{status:#}");
+    assert!(rig.api.asked_since(from).iter().all(|asked| asked.resource != "selfsubjectaccessreviews"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_workload_that_flagger_releases_is_refused_with_the_canarys_name() {
     let rig = Rig::new().await;
     rig.api.change(&place("shop"), |deployment| {
