@@ -5,6 +5,7 @@
 //! environment, the file system, randomness, or any other room of this crate.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod advice;
 pub mod approval;
 pub mod assess;
 pub mod chain;
