@@ -15,7 +15,7 @@ DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/bin/cargo-deny
 FUZZ_VERSION := 0.13.2
 FUZZ := $(CACHE)/tools/bin/cargo-fuzz
-FUZZ_TARGETS := log_parser log_mask probe_response
+FUZZ_TARGETS := log_parser log_mask probe_response llm_reply
 
 .PHONY: help
 help: ## Show this list

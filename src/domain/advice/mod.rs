@@ -3,6 +3,19 @@
 //! Role: prompts, replies, the chain of providers, budgets and breakers as pure state. Inputs: evidence, findings and what
 //! providers answered. Outputs: what to ask next, or an opinion. Must never import: other rooms, a clock.
 
+pub mod authority;
+pub mod breaker;
+pub mod budget;
+pub mod chain;
+pub mod prompt;
+pub mod reply;
+pub mod request;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod injection_tests;
+
 use std::fmt;
 use std::time::Duration;
 

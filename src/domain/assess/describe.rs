@@ -24,6 +24,9 @@ pub(super) fn view(track: &Track<'_>, period: &Period, lives: &[PodLife]) -> Sig
         new: String::new(),
         old: String::new(),
         counts: String::new(),
+        counted: None,
+        ln_e: None,
+        terms: String::new(),
         message: reading.sentence(),
         query: track.reading.query.clone(),
     };

@@ -191,6 +191,9 @@ fn unjudged(reading: &SignalReading) -> SignalView {
         new: String::new(),
         old: String::new(),
         counts: String::new(),
+        counted: None,
+        ln_e: None,
+        terms: String::new(),
         message: reading.reading.sentence(),
         query: reading.query.clone(),
     }
@@ -541,6 +544,9 @@ fn signal(reading: &SignalReading, index: usize, state: &State, judgement: &Judg
             () => SignalVerdict::Unproven,
         };
     }
+    view.counted = judged.counts;
+    view.ln_e = (own.steps > 0 && design.weight > 0).then_some(judged.ln_e);
+    view.terms.clone_from(&judged.terms);
     let said = [view.message.as_str(), &judged.message, &judged.terms];
     view.message = said.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join("; ");
     view

@@ -19,6 +19,7 @@ use super::evidence::{Counters, GaugePoint, PodLife};
 use super::judge::{History, Observed, Overlap, Settings};
 use super::outcome::{Confidence, Decider, HealthScore, Reason};
 use super::policy::{Analysis, Scorer};
+use super::process::Counts;
 use super::signal::Term;
 
 pub use evidence::EvidenceState;
@@ -384,7 +385,7 @@ impl SignalVerdict {
 }
 
 /// One signal as status shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SignalView {
     /// Full name.
     pub name: String,
@@ -398,6 +399,12 @@ pub struct SignalView {
     pub old: String,
     /// `bad of total` or `total` events of the new revision; empty for gauges.
     pub counts: String,
+    /// The same as numbers, new and old, if they were compared.
+    pub counted: Option<(Counts, Counts)>,
+    /// ln E of harm, if it gave evidence.
+    pub ln_e: Option<f64>,
+    /// Weight and what is allowed, in words; empty if nothing is.
+    pub terms: String,
     /// What there is to say.
     pub message: String,
     /// The resolved query.

@@ -177,14 +177,19 @@ fn finding(settings: &Settings, state: &State, ln_e: f64, counted: bool, compare
     if !compared {
         return Finding::NoBaseline;
     }
-    let kappa = (ALPHA_MOST / state.design.alpha_share()).clamp(1.0, KAPPA_MOST);
-    if ln_e >= threshold - kappa.ln() {
+    if ln_e >= threshold - kappa(state.design.alpha_share()).ln() {
         Finding::Grey
     } else if state.certified.is_some() && state.incident.is_none() {
         Finding::Certified
     } else {
         Finding::Inconclusive
     }
+}
+
+/// By how much a deciding model may widen α: κ = min(10, 0.2/α), at least 1.
+#[must_use]
+pub fn kappa(alpha: f64) -> f64 {
+    (ALPHA_MOST / alpha).clamp(1.0, KAPPA_MOST)
 }
 
 /// The chance that the finding is right, with a prior of 5 % that a release is bad.

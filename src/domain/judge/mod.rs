@@ -21,7 +21,7 @@ use super::signal::Term;
 
 pub use design::{Design, Overlap, SignalDesign, Strata};
 pub use history::{History, MAX_HISTORY_STEPS, Row, SignalHistory};
-pub use judgement::{Finding, Judgement, SignalJudgement, judge};
+pub use judgement::{Finding, Judgement, SignalJudgement, judge, kappa};
 pub use state::{Cell, SignalState, State};
 pub use words::{one_in, plan};
 

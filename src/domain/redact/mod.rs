@@ -181,6 +181,13 @@ impl Redactor {
         self
     }
 
+    /// Leaves some kinds of built-in patterns as they are; those of users stay.
+    #[must_use]
+    pub fn without(mut self, kinds: &[SecretKind]) -> Self {
+        self.patterns.retain(|pattern| pattern.kind == SecretKind::Custom || !kinds.contains(&pattern.kind));
+        self
+    }
+
     /// Redacts, then cuts to `max_chars`.
     #[must_use]
     pub fn redact(&self, text: &str, max_chars: usize) -> Redacted {
@@ -327,4 +334,4 @@ impl Default for Redactor {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

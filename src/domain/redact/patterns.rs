@@ -69,14 +69,14 @@ const TABLE: &[(SecretKind, &str)] = &[
         SecretKind::UrlUserinfo,
         r#"\b[A-Za-z][A-Za-z0-9_.-]{0,63}:[^\s"'@/]{3,256}@(?P<tail>[A-Za-z][A-Za-z0-9.-]{0,253}:[0-9]{2,5}\b)"#,
     ),
-    // An access key of AWS with the secret beside it, either way round.
+    // An access key of AWS with the secret beside it, either way round; where several stand in a line, both sides of one.
     (
         SecretKind::Key,
-        r"\b(?:AKIA|ASIA)[A-Z0-9]{16}[^A-Za-z0-9/+]{1,16}(?:[A-Za-z_ ]{1,32}[^A-Za-z0-9/+]{1,8})?[A-Za-z0-9/+]{40}",
-    ),
-    (
-        SecretKind::Key,
-        r"[A-Za-z0-9/+]{40}[^A-Za-z0-9/+]{1,16}(?:[A-Za-z_ ]{1,32}[^A-Za-z0-9/+]{1,8})?(?:AKIA|ASIA)[A-Z0-9]{16}",
+        concat!(
+            r"[A-Za-z0-9/+]{40}[^A-Za-z0-9/+]{1,16}(?:[A-Za-z_ ]{1,32}[^A-Za-z0-9/+]{1,8})?(?:AKIA|ASIA)[A-Z0-9]{16}",
+            r"(?:[^A-Za-z0-9/+]{1,16}(?:[A-Za-z_ ]{1,32}[^A-Za-z0-9/+]{1,8})?[A-Za-z0-9/+]{40})?|",
+            r"\b(?:AKIA|ASIA)[A-Z0-9]{16}[^A-Za-z0-9/+]{1,16}(?:[A-Za-z_ ]{1,32}[^A-Za-z0-9/+]{1,8})?[A-Za-z0-9/+]{40}",
+        ),
     ),
     (SecretKind::Key, r"(?:AKIA|ASIA|AROA|AIDA|ABIA|ACCA)[A-Z0-9]{16}"),
     (SecretKind::Key, r"\b(?:AIza|ya29\.|GOCSPX-)[A-Za-z0-9_-]{10,}"),

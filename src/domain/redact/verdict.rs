@@ -26,7 +26,8 @@ pub(super) struct Found<'t> {
 pub(super) fn secret(found: &Found<'_>) -> Option<Range<usize>> {
     let value = found.value;
     let all = || Some(0..value.len());
-    if is_marks(value) {
+    // The end of userinfo, in URLs within URLs.
+    if is_marks(value.strip_suffix("%40").unwrap_or(value)) {
         return None;
     }
     match found.kind {
