@@ -1,10 +1,11 @@
 //! What must be reached, and whether it was.
 
 use deployment_guard::domain::evidence::number::to_f64;
+use deployment_guard::domain::judge::kappa;
 
 use crate::generator::STEPS;
 use crate::report::{self, Row, share};
-use crate::rules::{ALPHA, BETA, NAMES, OURS};
+use crate::rules::{ALPHA, BETA, HOSTILE, NAMES, OURS};
 use crate::runner::count;
 use crate::scenarios::{Goal, Kind};
 use crate::statistics::{limits, quantile};
@@ -34,12 +35,18 @@ pub fn of(row: &Row) -> Vec<Reached> {
                     format!("{name}: false rollbacks at most {} at the upper limit: {}", share(ALPHA), share(most));
                 add(text, most <= ALPHA);
             }
+            hostile(row, &mut add);
         }
         Kind::AtTheBound => {
             let (_, most) = limits(count(&ours.certified), ours.runs());
             add(format!("certified at most {} at the upper limit: {}", share(BETA), share(most)), most <= BETA);
         }
-        Kind::Regression(goal) => delays(row, *goal, &mut add),
+        Kind::Regression(goal) => {
+            delays(row, *goal, &mut add);
+            let stops = HOSTILE.last().and_then(|rule| row.found.get(*rule));
+            let same = stops.is_some_and(|stops| stops.rolled_back == ours.rolled_back);
+            add("a model that says CONTINUE stops no rollback and delays none".to_owned(), same);
+        }
         Kind::Outside { .. } | Kind::Without { .. } => {}
     }
     if row.scenario.certify {
@@ -48,6 +55,18 @@ pub fn of(row: &Row) -> Vec<Reached> {
         add(text, median.is_some_and(|step| step < u32::try_from(STEPS / 2).unwrap_or(0)));
     }
     found
+}
+
+/// With a hostile model false rollbacks stay within κα, and none that evidence makes is stopped or comes later.
+fn hostile(row: &Row, add: &mut impl FnMut(String, bool)) {
+    let [Some(pushes), Some(stops)] = HOSTILE.map(|rule| row.found.get(rule)) else { return };
+    let bound = kappa(ALPHA) * ALPHA;
+    let (_, most) = limits(pushes.hits(), pushes.runs());
+    let text =
+        format!("false rollbacks with a hostile model at most {} at the upper limit: {}", share(bound), share(most));
+    add(text, most <= bound);
+    let same = stops.rolled_back == row.evidence().rolled_back;
+    add("false rollbacks and their steps as without the model that says CONTINUE".to_owned(), same);
 }
 
 fn delays(row: &Row, goal: Goal, add: &mut impl FnMut(String, bool)) {

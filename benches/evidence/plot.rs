@@ -101,7 +101,7 @@ pub fn false_rollbacks(path: &Path, rows: &[Row]) -> Result<()> {
     chart.draw_series(LineSeries::new(limit, RED.stroke_width(1))).map_err(failed)?;
     for (index, (group, row)) in shown.iter().enumerate() {
         let y = height - to_f64(u64::try_from(index)?) - 0.5;
-        let rules = if *group == 2 { 1 } else { row.found.len() };
+        let rules = if *group == 2 { 1 } else { NAMES.len() };
         for (rule, found) in row.found.iter().enumerate().take(rules).rev() {
             let (low, high) = limits(found.hits(), found.runs());
             let size = if rule == 0 { 5 } else { 3 };
@@ -160,7 +160,7 @@ pub fn delay(path: &Path, rows: &[Row]) -> Result<()> {
         let mut mesh = chart.configure_mesh();
         mesh.light_line_style(TRANSPARENT).x_desc("steps of 15 s").x_label_formatter(&whole).y_label_formatter(&whole);
         mesh.draw().map_err(failed)?;
-        for (rule, found) in row.found.iter().enumerate().rev() {
+        for (rule, found) in row.found.iter().enumerate().take(NAMES.len()).rev() {
             let width = if rule == 0 { 3 } else { 1 };
             let line = LineSeries::new(cumulative(found, LAST), colour(rule).stroke_width(width));
             chart.draw_series(line).map_err(failed)?;

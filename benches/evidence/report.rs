@@ -9,7 +9,7 @@ use deployment_guard::domain::evidence::number::to_f64;
 use serde_json::{Value, json};
 
 use crate::goals::{self, Reached, steps};
-use crate::rules::{ALPHA, ERRORS, NAMES};
+use crate::rules::{ALPHA, ERRORS, HOSTILE, NAMES};
 use crate::runner::{Decided, count};
 use crate::scenarios::{Goal, Kind, Scenario};
 use crate::statistics::{limits, quantile, two_stream_bound};
@@ -97,7 +97,7 @@ fn null_table(rows: &[Row], group: Group) -> String {
         let (low, high) = limits(ours.hits(), ours.runs());
         let limits = format!("**{}** ({} to {})", share(rate(ours)), share(low), share(high));
         let _ = write!(text, "| `{}` {} | {limits} |", row.scenario.name, row.scenario.about);
-        for other in row.found.iter().skip(1).filter(|_| others) {
+        for other in row.found.iter().take(NAMES.len()).skip(1).filter(|_| others) {
             let _ = write!(text, " {} |", share(rate(other)));
         }
         if !last.is_empty() {
@@ -122,7 +122,7 @@ fn delay_table(rows: &[Row]) -> String {
         let Kind::Regression(goal) = &row.scenario.kind else { continue };
         let bound = bound(goal);
         let _ = write!(text, "| `{}` {} | {bound} |", row.scenario.name, row.scenario.about);
-        for rule in 0..row.found.len() {
+        for rule in 0..row.found.len().min(NAMES.len()) {
             let delays = row.delays(rule);
             let found = to_f64(count(&delays)) / to_f64(row.evidence().runs().max(1));
             let cell = if count(&delays) == 0 {
@@ -134,6 +134,30 @@ fn delay_table(rows: &[Row]) -> String {
             let _ = write!(text, " {} |", if rule == 0 { format!("**{cell}**") } else { cell });
         }
         text.push('\n');
+    }
+    text
+}
+
+/// What a hostile model makes of releases inside the guarantee, and of bad ones.
+fn hostile_table(rows: &[Row]) -> String {
+    let mut text =
+        "| release | evidence alone | and a model that always says ROLLBACK (95 % limits) | and one that always says \
+                    CONTINUE |\n|---|---|---|---|\n"
+            .to_owned();
+    for row in rows.iter().filter(|row| matches!(row.scenario.kind, Kind::Inside | Kind::Regression(_))) {
+        let [Some(pushes), Some(stops)] = HOSTILE.map(|rule| row.found.get(rule)) else { continue };
+        let (low, high) = limits(pushes.hits(), pushes.runs());
+        let _ = writeln!(
+            text,
+            "| `{}` {} | {} | {} ({} to {}) | {} |",
+            row.scenario.name,
+            row.scenario.about,
+            share(rate(row.evidence())),
+            share(rate(pushes)),
+            share(low),
+            share(high),
+            share(rate(stops)),
+        );
     }
     text
 }
@@ -176,12 +200,15 @@ pub fn markdown(rows: &[Row], runs: u64) -> String {
          ### Healthy releases without one of the protections: rolled back\n\n{}\n\
          ### Bad releases: steps to the rollback\n\nMedian / 90th percentile of the steps since the harm began; in brackets the \
          share that is found within 30 minutes, where it is not all. A step is 15 s.\n\n{}\n\
-         ![Delay](evidence/delay.svg)\n\n### Certificates\n\n{}\n",
+         ![Delay](evidence/delay.svg)\n\n### Certificates\n\n{}\n\
+         ### A wholly hostile model under `authority: TieBreak`: rolled back\n\nIt is asked at every step. The bound is κα = \
+         10 %, and a model can stop nothing.\n\n{}\n",
         null_table(rows, Group::Inside),
         null_table(rows, Group::Outside),
         null_table(rows, Group::Without),
         delay_table(rows),
-        certificate_table(rows)
+        certificate_table(rows),
+        hostile_table(rows)
     );
     text.push_str(&goal_table(rows));
     text.push_str(END);
@@ -194,7 +221,8 @@ fn goal_table(rows: &[Row]) -> String {
     let common: Vec<&Reached> = all.iter().filter(|goal| goal.common).collect();
     let met = common.iter().filter(|goal| goal.met).count();
     let mut text = format!(
-        "### Goals\n\nFalse rollbacks at most {} at the upper limit, for each release inside the guarantee, evidence and judge: \
+        "### Goals\n\nFalse rollbacks at most {} at the upper limit, for each release inside the guarantee, evidence and judge; at \
+         most κα with a model that always says ROLLBACK, and the same with one that always says CONTINUE: \
          {met} of {} reached.\n\n| release | goal, and what was measured | |\n|---|---|---|\n",
         share(ALPHA),
         common.len()
@@ -226,7 +254,7 @@ pub fn as_json(rows: &[Row]) -> Value {
             let rules: Vec<Value> = row
                 .found
                 .iter()
-                .zip(NAMES)
+                .zip(NAMES.into_iter().chain(["a model that says ROLLBACK", "a model that says CONTINUE"]))
                 .enumerate()
                 .map(|(index, (found, name))| {
                     let delays = row.delays(index);

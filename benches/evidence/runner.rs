@@ -34,7 +34,7 @@ pub fn count(steps: &[Option<u32>]) -> u64 {
     u64::try_from(steps.iter().flatten().count()).unwrap_or(0)
 }
 
-/// All runs of a scenario; one entry a rule, as in `rules::NAMES`.
+/// All runs of a scenario; one entry a rule, as in `rules::NAMES`, and then `rules::HOSTILE`.
 pub fn run(scenario: &Scenario, runs: u64) -> Vec<Decided> {
     let share = runs.div_ceil(THREADS);
     let mut parts = thread::scope(|scope| {
@@ -54,7 +54,7 @@ pub fn run(scenario: &Scenario, runs: u64) -> Vec<Decided> {
 }
 
 fn stretch(scenario: &Scenario, from: u64, to: u64) -> Vec<Decided> {
-    let mut found = vec![Decided::default(); rules::NAMES.len()];
+    let mut found = vec![Decided::default(); rules::COUNT];
     for number in from..to {
         let run = (scenario.make)(&mut Dice::new(scenario.name, number));
         let mut before = Dice::new("before", number);

@@ -4,10 +4,12 @@
 //! with every doubt decided in their favour: they read the same clean counts, pay no time for discovery or for acting.
 
 mod evidence;
+mod hostile;
 mod judge;
 mod kayenta;
 mod thresholds;
 
+use deployment_guard::domain::outcome::Verdict as Word;
 use deployment_guard::domain::process::Counts;
 
 use crate::generator::Dice;
@@ -115,6 +117,11 @@ pub const NAMES: [&str; 10] = [
     "tuned, 5 checks",
 ];
 
+/// After them: evidence with a model that always says ROLLBACK, and with one that always says CONTINUE.
+pub const HOSTILE: [usize; 2] = [NAMES.len(), NAMES.len() + 1];
+/// All of them.
+pub const COUNT: usize = NAMES.len() + HOSTILE.len();
+
 /// The first of them are this project's, and have goals.
 pub const OURS: usize = 2;
 
@@ -133,5 +140,7 @@ pub fn all(run: &Run, dice: &mut Dice) -> Vec<Box<dyn Rule>> {
         Box::new(kayenta::Kayenta::from_points(8)),
         Box::new(Threshold::tuned(setup.tuned, 1)),
         Box::new(Threshold::tuned(setup.tuned, 5)),
+        Box::new(hostile::Hostile::new(setup, Word::Rollback)),
+        Box::new(hostile::Hostile::new(setup, Word::Continue)),
     ]
 }

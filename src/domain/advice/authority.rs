@@ -55,6 +55,7 @@ impl Authority {
 }
 
 /// What is known without a model.
+#[expect(clippy::struct_excessive_bools, reason = "each may be true beside any other; `zone` says which counts")]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ground {
     /// ln E, if evidence was computed and compared with anything.

@@ -5,8 +5,8 @@ use crate::domain::outcome::{Confidence, FailureClass};
 
 const ALPHA: f64 = 0.01;
 /// ln 10 and ln 100: where the grey zone of α = 1 % begins, and where it ends.
-const GREY: f64 = 2.302_585_092_994_046;
-const HARM: f64 = 4.605_170_185_988_092;
+const GREY: f64 = std::f64::consts::LN_10;
+const HARM: f64 = 2.0 * GREY;
 
 fn opinion(verdict: Verdict, evidence: &[&str]) -> Opinion {
     Opinion {

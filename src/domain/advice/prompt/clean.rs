@@ -4,6 +4,8 @@
 //! could reach into the next line, redacted and cut. Inputs: any text. Outputs: lines within a total. Must never import:
 //! other rooms.
 
+use std::fmt::Write;
+
 use crate::domain::redact::Redactor;
 
 /// Bytes of one line's text.
@@ -59,7 +61,7 @@ impl<'a> Lines<'a> {
 
     pub(super) fn done(mut self) -> String {
         if self.dropped > 0 {
-            self.text.push_str(&format!("- {} more lines had no room\n", self.dropped));
+            let _ = writeln!(self.text, "- {} more lines had no room", self.dropped);
         }
         self.text
     }

@@ -160,10 +160,10 @@ fn known(case: &Case) -> Vec<Known> {
 fn tables(case: &Case, policy: DataPolicy, redactor: &Redactor) -> String {
     let mut text = String::new();
     let e = case.ln_e.map_or_else(|| "unknown, nothing was compared".to_owned(), |ln_e| number(ln_e.exp()));
-    let _ = write!(
+    let _ = writeln!(
         text,
         "Prompt version {PROMPT_VERSION}. Zone: {}. E in all: {e}. Evidence alone rolls back at E >= {}; the grey zone \
-         begins at E >= {}.\n",
+         begins at E >= {}.",
         case.zone.as_str(),
         number(1.0 / case.alpha),
         number(1.0 / (kappa(case.alpha) * case.alpha)),

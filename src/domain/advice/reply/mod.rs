@@ -42,8 +42,8 @@ impl Opinion {
     /// The same, fit to be stored and shown.
     #[must_use]
     pub fn redacted(mut self, redactor: &Redactor) -> Self {
-        self.reasoning = redactor.redact(&self.reasoning, MOST_REASONING).as_str().to_owned();
-        self.suggested_fix = redactor.redact(&self.suggested_fix, MOST_FIX).as_str().to_owned();
+        self.reasoning = redactor.redact(&self.reasoning, MOST_REASONING).to_string();
+        self.suggested_fix = redactor.redact(&self.suggested_fix, MOST_FIX).to_string();
         self
     }
 }
@@ -151,7 +151,7 @@ fn confidence(value: Option<&Loose>) -> Result<Confidence, Failure> {
         _ => return Err(Failure::Invalid),
     };
     let number: f64 = text.parse().map_err(|_| Failure::Invalid)?;
-    let share = number == 1.0 && !text.bytes().all(|byte| byte.is_ascii_digit());
+    let share = number > 0.0 && number <= 1.0 && !text.bytes().all(|byte| byte.is_ascii_digit());
     if text.len() > 16 || share || number.fract() != 0.0 || !(0.0..=100.0).contains(&number) {
         return Err(Failure::Invalid);
     }
@@ -188,15 +188,12 @@ fn prose(text: &str, most: usize) -> String {
         line.push(' ');
         line.push_str(word);
     }
-    match line.char_indices().nth(most) {
-        None => line,
-        Some(_) => {
-            let end = line.char_indices().nth(most.saturating_sub(1)).map_or(line.len(), |(end, _)| end);
-            line.truncate(end);
-            line.push('…');
-            line
-        }
+    if line.chars().count() > most {
+        let end = line.char_indices().nth(most.saturating_sub(1)).map_or(line.len(), |(end, _)| end);
+        line.truncate(end);
+        line.push('…');
     }
+    line
 }
 
 #[cfg(test)]
