@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::outcome::{Confidence, FailureClass};
+use crate::domain::assess::AssessState;
+use crate::domain::outcome::{Confidence, FailureClass, Reason};
+use crate::domain::policy::Scorer;
 
 const ALPHA: f64 = 0.01;
 /// ln 10 and ln 100: where the grey zone of α = 1 % begins, and where it ends.
@@ -41,6 +43,26 @@ fn the_grey_zone_is_the_judges() {
     assert_eq!(Ground { harmful: true, ..at(HARM) }.zone(), Zone::Harm);
     // With α = 20 % there is no room left.
     assert_eq!(Ground { alpha: 0.2, ..at(1.6) }.zone(), Zone::Below);
+}
+
+#[test]
+fn an_assessment_says_where_the_evidence_stands() {
+    let state = AssessState::new(Scorer::Evidence, jiff::Timestamp::UNIX_EPOCH);
+    let harmful = Assessment::of_fact(Reason::EvidenceOfHarm, "", None, state);
+    let standing = |standing: Standing, ln_e: f64| Assessment { standing, ln_e: Some(ln_e), ..harmful.clone() };
+    let zone =
+        |assessment: &Assessment, certified, blind| Ground::of(assessment, ALPHA, false, certified, blind).zone();
+    let held = Standing::Held { reason: Reason::SharedIncident, message: String::new() };
+    let unproven = Standing::Unproven { reason: Reason::InsufficientData, message: String::new() };
+    assert_eq!(zone(&standing(Standing::Harmful, 5.0), true, true), Zone::Harm);
+    assert_eq!(zone(&standing(held, 5.0), true, true), Zone::Held);
+    assert_eq!(zone(&standing(Standing::Grey, 3.0), false, false), Zone::Grey);
+    assert_eq!(zone(&standing(Standing::Grey, 3.0), false, true), Zone::Blind);
+    // A certificate of an earlier look is not overruled by an opinion either.
+    assert_eq!(zone(&standing(Standing::Grey, 3.0), true, false), Zone::Certified);
+    assert_eq!(zone(&standing(Standing::Fine, -3.0), false, false), Zone::Certified);
+    assert_eq!(zone(&standing(unproven, 1.0), false, false), Zone::Below);
+    assert_eq!(Ground::of(&harmful, ALPHA, true, false, false).zone(), Zone::Fact);
 }
 
 #[test]
