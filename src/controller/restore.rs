@@ -158,7 +158,8 @@ fn not_finished(case: &mut Case<'_>, error: &ActError) {
 /// Without it the undo would be reverted, so it is left to people.
 fn not_suspended(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, words: &str) {
     let choice = Choice { revision: undo.to.clone(), trust: Trust::NeverJudged };
-    let commands = recommend::commands(&case.key.namespace, &case.target.target, workload, Some(&choice));
+    let why = Reason::SuppressedByGitOps;
+    let commands = recommend::commands(&case.key.namespace, &case.target.target, workload, Some(&choice), why);
     let what = if commands.is_empty() { String::new() } else { format!(". Recommended: {}", commands.join("; or: ")) };
     let applier = workload.applier.as_ref().map(ToString::to_string).unwrap_or_default();
     let why = format!("{applier} could not be suspended: {words}{what}");

@@ -41,7 +41,7 @@ impl Rights {
 
 /// Asks whether the operator may do what the guard's mode lets it do.
 pub async fn check(case: &mut Case<'_>, policy: &Policy) {
-    if policy.mode < Mode::Approve {
+    if policy.mode < Mode::Approve || !case.ctx.leadership.holds() {
         return;
     }
     let (namespace, kind) = (case.target.namespace.clone(), case.target.target.kind);
