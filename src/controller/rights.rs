@@ -69,13 +69,12 @@ pub async fn check(case: &mut Case<'_>, policy: &Policy) {
         return;
     }
     let (namespace, kind) = (case.target.namespace.clone(), case.target.target.kind);
-    let answer = match case.ctx.rights.known(&namespace, kind, case.now) {
-        Some(answer) => answer,
-        None => {
-            let answer = ask(case, &namespace, kind).await;
-            case.ctx.rights.learn(&namespace, kind, case.now, answer);
-            answer
-        }
+    let answer = if let Some(answer) = case.ctx.rights.known(&namespace, kind, case.now) {
+        answer
+    } else {
+        let answer = ask(case, &namespace, kind).await;
+        case.ctx.rights.learn(&namespace, kind, case.now, answer);
+        answer
     };
     if answer != Answer::Missing {
         return;
