@@ -29,5 +29,6 @@ mod stuck;
 pub mod suspensions;
 pub mod templates;
 pub mod verdict;
+pub mod verification;
 
 pub use run::{Ended, Settings, run};

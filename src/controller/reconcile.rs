@@ -11,7 +11,7 @@ use kube::runtime::controller::Action;
 use super::case::{Case, Opened};
 use super::context::Context;
 use super::error::Error;
-use super::{approval, configuration, decision, findings, judge, recheck, restore, rights, templates};
+use super::{approval, configuration, decision, findings, judge, recheck, restore, rights, templates, verification};
 use crate::api::DeploymentGuard;
 use crate::domain::plan::{self, Situation};
 
@@ -71,7 +71,7 @@ async fn look(case: &mut Case<'_>) -> Result<(), Error> {
         Situation::Judge(current) => judge::step(case, &class, &policy, current, &workload, &pods).await?,
         // act (client)
         Situation::FinishUndo(undo) => restore::finish(case, &class, &policy, &workload, &pods, undo).await?,
-        Situation::Verify(undo) => restore::verify(case, &policy, &workload, &pods, undo).await,
+        Situation::Verify(undo) => verification::look(case, &policy, &workload, &pods, undo).await,
         Situation::Overtaken(undo, current) => restore::overtaken(case, &policy, &workload, undo, &current),
         Situation::BackAgain(current, bad) => restore::back_again(case, &workload, &current, &bad),
         // observe metrics → assess (client)

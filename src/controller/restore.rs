@@ -1,26 +1,25 @@
-//! The undo from intent to verified restoration.
+//! The undo from its intent to the patch, and what others do in between.
 //!
-//! Role: writes the intent, lets `act` carry it out, says what became of it, verifies. Inputs: a case and a pending undo.
-//! Outputs: conditions, record, events. Must never import: `cli`, `console`.
+//! Role: writes the intent, lets `act` carry it out, says what became of it. Inputs: a case and a pending undo. Outputs:
+//! conditions, record, events. Must never import: `cli`, `console`.
 
 use jiff::Timestamp;
 
 use super::case::Case;
 use super::error::Error;
-use super::{class, progress, recheck, stuck, suspensions};
+use super::{class, progress, suspensions};
 use crate::act::{ActError, GiveBack, Suspended, UndoOutcome};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
-use crate::api::status::{DecisionRecord, parse_time, time};
+use crate::api::status::{parse_time, time};
 use crate::domain::guardrail::{self, Proposal};
 use crate::domain::known_good::{Choice, Trust};
 use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{BadRevision, Current, PendingUndo, Stage};
 use crate::domain::policy::{Mode, Policy};
 use crate::domain::recommend;
-use crate::domain::redact::SERVER_MESSAGE;
 use crate::domain::rollout::{PodFact, Tool, Workload};
-use crate::domain::undo::{self, KeptTemplate, LostPort, UndoRequest, VerifyOutcome, VerifyState};
+use crate::domain::undo::{KeptTemplate, LostPort, UndoRequest};
 use crate::record::events::EventReason;
 
 /// Hands back fields of the template that an undo still owns; without it the user's next apply would conflict.
@@ -159,7 +158,8 @@ fn not_finished(case: &mut Case<'_>, error: &ActError) {
 /// Without it the undo would be reverted, so it is left to people.
 fn not_suspended(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, words: &str) {
     let choice = Choice { revision: undo.to.clone(), trust: Trust::NeverJudged };
-    let commands = recommend::commands(&case.key.namespace, &case.target.target, workload, Some(&choice));
+    let why = Reason::SuppressedByGitOps;
+    let commands = recommend::commands(&case.key.namespace, &case.target.target, workload, Some(&choice), why);
     let what = if commands.is_empty() { String::new() } else { format!(". Recommended: {}", commands.join("; or: ")) };
     let applier = workload.applier.as_ref().map(ToString::to_string).unwrap_or_default();
     let why = format!("{applier} could not be suspended: {words}{what}");
@@ -269,7 +269,7 @@ fn booked(case: &mut Case<'_>, policy: &Policy, workload: &Workload, mut undo: P
 }
 
 /// The patch was accepted, now or before a crash, and the restored revision is current.
-fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: PendingUndo) {
+pub(super) fn sent(case: &mut Case<'_>, policy: &Policy, workload: &Workload, undo: PendingUndo) {
     let now = case.ctx.now();
     let undo = booked(case, policy, workload, undo);
     let current = restored(case, Current::new(undo.to.clone(), now, Stage::Restoring));
@@ -302,7 +302,7 @@ fn not_done(case: &mut Case<'_>, undo: &PendingUndo, reason: Reason, event: Even
 }
 
 /// What is known of the start of the revision that serves again.
-fn restored(case: &Case<'_>, current: Current) -> Current {
+pub(super) fn restored(case: &Case<'_>, current: Current) -> Current {
     let known = case.progress.current.as_ref();
     let start = known.and_then(|known| match &known.baseline {
         _ if known.revision == current.revision => known.start,
@@ -314,7 +314,7 @@ fn restored(case: &Case<'_>, current: Current) -> Current {
 }
 
 /// Somebody else put the good revision back first.
-fn already_current(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo) {
+pub(super) fn already_current(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo) {
     progress::write_undo(&mut case.draft, None);
     let why = format!("the workload already carries revision {}; somebody else put it back", undo.to);
     record(case, ActionTaken::None, Some(format!("{}: {why}", Reason::SkippedAlreadyCurrent)));
@@ -326,7 +326,7 @@ fn already_current(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo)
 }
 
 /// The label of an undo's end.
-const fn result_of(reason: Reason) -> &'static str {
+pub(super) const fn result_of(reason: Reason) -> &'static str {
     match reason {
         Reason::RollbackSucceeded => "succeeded",
         Reason::RollbackTimedOut | Reason::OnDeleteStrategy | Reason::StuckStatefulSetPod => "timed_out",
@@ -348,98 +348,6 @@ const fn result_of(reason: Reason) -> &'static str {
         | Reason::SkippedAlreadyCurrent => "skipped",
         _ => "failed",
     }
-}
-
-/// Counts the restored pods, and frees what keeps them from coming up.
-pub async fn verify(case: &mut Case<'_>, policy: &Policy, workload: &Workload, pods: &[PodFact], undo: PendingUndo) {
-    if undo.sent.is_none() {
-        if workload.last_rollback.as_deref() == Some(&*undo.decision) {
-            // The answer was lost, or another leader sent it.
-            sent(case, policy, workload, undo);
-        } else {
-            already_current(case, workload, &undo);
-        }
-        return;
-    }
-    crate::failpoint!("before-verification");
-    let started = undo.sent.unwrap_or(undo.intended);
-    let (revision, bad) = (undo.to.clone(), undo.from.clone());
-    let state = VerifyState { uid: workload.uid.clone(), revision, bad, generation: None, started };
-    let alone = undo::left_alone(&undo.from, workload, pods).map(|alone| format!("; {alone}")).unwrap_or_default();
-    let deadline = undo::verify_deadline(started, policy.rollback.verify_timeout, workload);
-    match undo::verify(case.now, &state, workload, pods, deadline) {
-        VerifyOutcome::Waiting { why, until } => {
-            let message = format!("went back from revision {} to {}; {why}{alone}", undo.from, undo.to);
-            case.observe_condition(Type::RolledBack, true, Reason::RollbackStarted, &message);
-            case.observe_condition(Type::Healthy, Truth::Unknown, Reason::RollbackStarted, &message);
-            stuck::look(case, policy, workload, pods, &state).await;
-            case.wake_at(until.max(case.now.checked_add(std::time::Duration::from_millis(500)).unwrap_or(until)));
-        }
-        VerifyOutcome::Succeeded => {
-            verified(case, workload, &undo, Ok(alone));
-            recheck::begin(case, policy, &undo);
-        }
-        VerifyOutcome::TimedOut { why } => {
-            let reason = stuck::at_the_end(case, workload, pods, &state).unwrap_or(Reason::RollbackTimedOut);
-            let refused = refused(case, workload);
-            verified(case, workload, &undo, Err((reason, format!("{why}{alone}{refused}"))));
-        }
-        VerifyOutcome::Superseded => {
-            case.workload_is_stale();
-            case.wake_in(std::time::Duration::from_millis(100));
-        }
-    }
-}
-
-/// Why Kubernetes makes no more pods: a quota or an admission policy, which the dry run of an undo does not see.
-fn refused(case: &Case<'_>, workload: &Workload) -> String {
-    let words = workload.replica_failure.as_deref().map(|words| case.ctx.redactor.redact(words, SERVER_MESSAGE));
-    words.map_or_else(String::new, |words| format!("; no more pods are made: {}", words.as_str()))
-}
-
-fn verified(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, result: Result<String, (Reason, String)>) {
-    crate::failpoint!("before-verification-is-recorded");
-    progress::write_undo(&mut case.draft, None);
-    let took = since(undo.sent.unwrap_or(undo.intended), case.now);
-    let stage = if result.is_ok() { Stage::Serving } else { Stage::Unproven };
-    let restored = restored(case, Current::new(undo.to.clone(), undo.sent.unwrap_or(undo.intended), stage));
-    progress::write_current(&mut case.draft, &restored, workload);
-    let (reason, event, message) = match result {
-        Ok(alone) => (
-            Reason::RollbackSucceeded,
-            EventReason::RollbackSucceeded,
-            format!(
-                "revision {} serves again; every pod has been ready long enough, {} after the undo{alone}",
-                undo.to,
-                seconds(took)
-            ),
-        ),
-        Err((reason, why)) => (
-            reason,
-            EventReason::RollbackFailed,
-            format!("revision {} was put back, but did not become ready in time: {why}", undo.to),
-        ),
-    };
-    let succeeded = reason == Reason::RollbackSucceeded;
-    if let Some(decision) = &mut case.draft.last_decision {
-        decision.durations.undo_to_restored = succeeded.then(|| seconds(took));
-        let known = succeeded.then(|| detected(decision)).flatten();
-        decision.durations.detection_to_restored = known.map(|at| seconds(since(at, case.now)));
-        decision.action_reason = Some(reason.to_string());
-    }
-    case.observe_condition(Type::RolledBack, true, reason, &message);
-    let healthy = if succeeded { Truth::Unknown } else { Truth::False };
-    case.observe_condition(Type::Healthy, healthy, reason, &message);
-    case.observe_condition(Type::Reconciling, false, reason, &message);
-    case.observe_condition(Type::Stalled, !succeeded, reason, &message);
-    case.ctx.metrics.rolled_back(result_of(reason));
-    case.note(event, message);
-}
-
-/// When the bad revision was first seen.
-fn detected(decision: &DecisionRecord) -> Option<Timestamp> {
-    let took: kube::core::Duration = decision.durations.detection_to_decision.as_deref()?.parse().ok()?;
-    parse_time(&decision.time)?.checked_sub(std::time::Duration::from(took)).ok()
 }
 
 /// Somebody pushed another template while the undo was pending: theirs is judged.

@@ -57,8 +57,12 @@ pub async fn conclude(
     beside(case, &current, workload, decided).await;
     let (choice, course) = course(case, policy, &current, workload, pods, (grounds, &id));
     // In Observe nobody is told what to do.
-    let advises = matches!(course, Course::Nothing(Some(_))) && policy.mode > Mode::Observe;
-    let commands = if advises { commands(case, workload, choice.as_ref()) } else { Vec::new() };
+    let commands = match &course {
+        Course::Nothing(Some(clamp)) if policy.mode > Mode::Observe => {
+            commands(case, workload, choice.as_ref(), clamp.reason)
+        }
+        _ => Vec::new(),
+    };
     let done = (choice.as_ref(), &course, commands);
     let record = decision::record(&id, case.now, &current, judged, decided, done);
     decision::file(case, record);
@@ -126,8 +130,8 @@ fn named(case: &Case<'_>, clamp: Clamp) -> Clamp {
     }
 }
 
-fn commands(case: &Case<'_>, workload: &Workload, choice: Option<&Choice>) -> Vec<String> {
-    let mut commands = recommend::commands(&case.key.namespace, &case.target.target, workload, choice);
+fn commands(case: &Case<'_>, workload: &Workload, choice: Option<&Choice>, why: Reason) -> Vec<String> {
+    let mut commands = recommend::commands(&case.key.namespace, &case.target.target, workload, choice, why);
     commands.truncate(4);
     commands
 }

@@ -5,13 +5,33 @@
 //! character that a shell would read; `domain::undo` keeps no other.
 
 use super::known_good::Choice;
+use super::outcome::Reason;
 use super::policy::Target;
 use super::rollout::{RevisionHash, Tool, Workload};
 
-/// The commands, the one that lasts first.
+/// The commands, the one that lasts first; none where an undo would not help, or is not what was judged any more. `why` is
+/// what the undo was held back for.
 #[must_use]
-pub fn commands(namespace: &str, target: &Target, workload: &Workload, to: Option<&Choice>) -> Vec<String> {
+pub fn commands(
+    namespace: &str,
+    target: &Target,
+    workload: &Workload,
+    to: Option<&Choice>,
+    why: Reason,
+) -> Vec<String> {
     let undo = to.and_then(|to| undo(namespace, target, workload, &to.revision));
+    match why {
+        Reason::SameRevisionRestarted
+        | Reason::ConfigurationChanged
+        | Reason::Superseded
+        | Reason::NoNewRevisionPods => return Vec::new(),
+        // A paused Deployment takes no `rollout undo`.
+        Reason::WorkloadPaused => {
+            let resumed = |undo| format!("kubectl -n {namespace} rollout resume {target} && {undo}");
+            return undo.map(resumed).into_iter().collect();
+        }
+        _ => {}
+    }
     let Some(applier) = workload.applier.as_ref().filter(|applier| !applier.name.is_empty()) else {
         return undo.into_iter().collect();
     };
@@ -66,7 +86,20 @@ mod tests {
         workload.applier =
             applier.map(|(tool, namespace)| Applier { tool, name: "shop".into(), namespace: namespace.into() });
         let choice = Choice { revision: RevisionHash::new(to), trust: Trust::Certified };
-        commands("web", &Target { kind: Kind::StatefulSet, name: "db".into() }, &workload, Some(&choice))
+        let target = Target { kind: Kind::StatefulSet, name: "db".into() };
+        commands("web", &target, &workload, Some(&choice), Reason::SuppressedByMode)
+    }
+
+    #[test]
+    fn an_undo_that_would_not_help_is_in_no_command_and_a_paused_deployment_is_resumed_first() {
+        let workload = fixture::workload(Some("bad"), &[("good", 7), ("bad", 8)]);
+        let choice = Choice { revision: RevisionHash::new("good"), trust: Trust::Certified };
+        let target = Target { kind: Kind::Deployment, name: "shop".into() };
+        let of = |why| commands("web", &target, &workload, Some(&choice), why);
+        assert!(of(Reason::SameRevisionRestarted).is_empty() && of(Reason::ConfigurationChanged).is_empty());
+        let paused = "kubectl -n web rollout resume deployment/shop && kubectl -n web rollout undo deployment/shop \
+                      --to-revision=7";
+        assert_eq!(of(Reason::WorkloadPaused), [paused]);
     }
 
     #[test]
@@ -97,7 +130,7 @@ mod tests {
         let choice = Choice { revision: RevisionHash::new("good"), trust: Trust::Certified };
         let target = Target { kind: Kind::Deployment, name: "shop".into() };
         assert_eq!(
-            commands("web", &target, &workload, Some(&choice)),
+            commands("web", &target, &workload, Some(&choice), Reason::SuppressedByMode),
             ["kubectl -n web patch deployment/shop --type=json -p \
                  '[{\"op\":\"replace\",\"path\":\"/spec/template\",\"value\":'\"$(kubectl -n web get controllerrevision \
                  shop-good-0123456789 -o jsonpath='{.data.spec.template}')\"'}]'"]

@@ -148,6 +148,7 @@ fn together() -> Vec<runner::Case> {
 fn in_turn() -> Vec<runner::Case> {
     cases![
         operator_faults::an_operator_killed_again_and_again_undoes_a_bad_release_exactly_once,
+        operator_faults::a_right_that_the_operator_lacks_is_named_before_a_release_needs_it,
         operator_faults::an_intent_left_by_a_dead_operator_is_finished_once_or_found_done,
         gitops::a_suspended_sync_is_given_back_in_time_though_operator_and_guard_are_gone,
         guarantee::an_operator_that_dies_at_each_step_before_the_patch_undoes_once,

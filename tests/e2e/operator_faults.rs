@@ -56,6 +56,43 @@ pub async fn an_operator_killed_again_and_again_undoes_a_bad_release_exactly_onc
     Ok(())
 }
 
+/// An administrator took `patch` out of the role: said by name, while everything is still well.
+pub async fn a_right_that_the_operator_lacks_is_named_before_a_release_needs_it(scene: Scene) -> Result<()> {
+    let turn = scene.my_turn().await;
+    let role = scene.get(&["clusterrole", "deployment-guard"]).await?;
+    let mut weaker = role.clone();
+    for rule in weaker["rules"].as_array_mut().context("rules")? {
+        if rule["resources"].as_array().is_some_and(|resources| resources.contains(&json!("deployments"))) {
+            rule["verbs"] = json!(["get", "list", "watch"]);
+        }
+    }
+    let result = judged_without_right(&scene, &weaker).await;
+    replace_rules(&scene, &role).await?;
+    kill(&scene).await?;
+    world::operator_ready(&scene.cluster).await?;
+    drop(turn);
+    result?;
+    scene.until("the right to be there again", |guard| guard.status("Ready") == "True").await?;
+    Ok(())
+}
+
+async fn judged_without_right(scene: &Scene, weaker: &Value) -> Result<()> {
+    replace_rules(scene, weaker).await?;
+    kill(scene).await?;
+    world::operator_ready(&scene.cluster).await?;
+    let guard = scene.until("the missing right", |guard| guard.reason("Ready") == "Forbidden").await?;
+    guard.expect("Ready", "False", "Forbidden")?;
+    let wanted = format!("may not patch deployments.apps in namespace {}", scene.namespace);
+    ensure!(guard.message("Ready").contains(&wanted), "{}", guard.message("Ready"));
+    Ok(())
+}
+
+async fn replace_rules(scene: &Scene, role: &Value) -> Result<()> {
+    let patch = json!({"rules": role["rules"]}).to_string();
+    scene.cluster.kubectl(&["patch", "clusterrole", "deployment-guard", "--type=merge", "-p", &patch]).await?;
+    Ok(())
+}
+
 /// One operator died between intent and patch, another between patch and status.
 pub async fn an_intent_left_by_a_dead_operator_is_finished_once_or_found_done(scene: Scene) -> Result<()> {
     let done = scene.shop_named("done").replicas(1);

@@ -3,6 +3,7 @@
 //! Role: says in one word what a test does to the cluster. Inputs: kubectl, as a user has it. Outputs: what the API says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,17 +26,26 @@ pub struct Scene {
     /// Its name.
     pub namespace: String,
     turn: Arc<Mutex<()>>,
+    waiting: Arc<AtomicBool>,
 }
 
 impl Scene {
     /// A namespace that does not exist yet.
     pub fn new(cluster: &Cluster, namespace: String, turn: Arc<Mutex<()>>) -> Self {
-        Self { cluster: cluster.clone(), namespace, turn }
+        Self { cluster: cluster.clone(), namespace, turn, waiting: Arc::default() }
     }
 
     /// Leave to disturb everybody, until it is dropped.
     pub async fn my_turn(&self) -> OwnedMutexGuard<()> {
-        self.turn.clone().lock_owned().await
+        self.waiting.store(true, Ordering::SeqCst);
+        let turn = self.turn.clone().lock_owned().await;
+        self.waiting.store(false, Ordering::SeqCst);
+        turn
+    }
+
+    /// Whether it stands in line, which costs a test none of its own time.
+    pub fn waits_for_its_turn(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     /// Version 1 of the shop; every later release is made from it.

@@ -163,7 +163,13 @@ pub async fn a_deployment_paused_while_it_is_judged_is_not_undone(scene: Scene) 
     judging(&scene, &before).await?;
     scene.kubectl(&["rollout", "pause", "deployment/shop"]).await?;
     let guard = scene.decided(&before).await?;
-    ensure!(guard.decided("decision") == "ROLLBACK" && guard.decided("action") == "None", "{}", guard.decision());
+    ensure!(
+        guard.decided("decision") == "ROLLBACK" && guard.decided("action") == "Recommended",
+        "{}",
+        guard.decision()
+    );
+    let command = guard.decision()["commands"][0].as_str().unwrap_or("").to_owned();
+    ensure!(command.contains("rollout resume deployment/shop && "), "{command}");
     guard.expect("Stalled", "True", "WorkloadPaused")?;
     ensure!(guard.message("Stalled").contains("kubectl rollout resume"), "{}", guard.message("Stalled"));
     let deployment = scene.deployment().await?;

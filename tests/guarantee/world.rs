@@ -53,7 +53,7 @@ impl World {
             "logs": {"enabled": false},
             "pods": {"startErrors": {"enabled": true, "after": "1s"}},
             "analysis": {"interval": "1s", "warmup": "0s", "window": "1m", "scorer": "Seed"},
-            "rollback": {"maxPerDay": 100, "cooldown": "1s", "verifyTimeout": "30s", "approval": {"timeout": "5m"}},
+            "rollback": {"maxPerDay": 100, "cooldown": "1s", "verifyTimeout": "2m", "approval": {"timeout": "5m"}},
         });
         world.api.put(
             &guard(),

@@ -76,16 +76,21 @@ pub fn verify(
     if pushed && !behind {
         return VerifyOutcome::Superseded;
     }
-    let (why, until) = if let Some(why) = missing(state, workload, pods, behind) {
-        (why, deadline)
+    if let Some(why) = missing(state, workload, pods, behind) {
+        let over = now >= deadline;
+        return if over { VerifyOutcome::TimedOut { why } } else { VerifyOutcome::Waiting { why, until: deadline } };
+    }
+    let last = last_disturbance(state, pods);
+    let steady = after(last, hold(workload));
+    let why = "every pod is Ready and has to stay so".to_owned();
+    if now >= steady {
+        VerifyOutcome::Succeeded
+    } else if now >= deadline && last > deadline {
+        VerifyOutcome::TimedOut { why }
     } else {
-        let steady = steady_from(state, workload, pods);
-        if now >= steady {
-            return VerifyOutcome::Succeeded;
-        }
-        ("every pod is Ready and has to stay so".to_owned(), steady.min(deadline))
-    };
-    if now >= deadline { VerifyOutcome::TimedOut { why } } else { VerifyOutcome::Waiting { why, until } }
+        // The time-out is for becoming Ready; whoever was in time is watched to the end.
+        VerifyOutcome::Waiting { why, until: steady }
+    }
 }
 
 /// What is not as wanted yet, apart from time.
@@ -160,16 +165,17 @@ pub fn left_alone(bad: &RevisionHash, workload: &Workload, pods: &[PodFact]) -> 
     Some(if still.is_empty() { keep } else { format!("{keep}, of them {} the bad one", named(&still)) })
 }
 
-/// When every pod will have been undisturbed for long enough.
-fn steady_from(state: &VerifyState, workload: &Workload, pods: &[PodFact]) -> Timestamp {
-    let hold = STEADY.max(Duration::from_secs(u64::from(workload.min_ready_seconds)));
-    let last_disturbance = pods
-        .iter()
-        .filter(|pod| pod.is_live() && pod.revision == state.revision)
-        .flat_map(|pod| pod.ready_since.into_iter().chain(pod.container_starts.last().copied()))
-        .max();
-    // Pods that outlived the bad rollout were Ready long before: they too must hold after the undo.
-    after(last_disturbance.map_or(state.started, |last| last.max(state.started)), hold)
+/// How long restored pods must stay Ready.
+fn hold(workload: &Workload) -> Duration {
+    STEADY.max(Duration::from_secs(u64::from(workload.min_ready_seconds)))
+}
+
+/// The last time that a restored pod started or became Ready. Pods that outlived the bad rollout were Ready long before:
+/// they too must hold after the undo.
+fn last_disturbance(state: &VerifyState, pods: &[PodFact]) -> Timestamp {
+    let restored = pods.iter().filter(|pod| pod.is_live() && pod.revision == state.revision);
+    let disturbed = restored.flat_map(|pod| pod.ready_since.into_iter().chain(pod.container_starts.last().copied()));
+    disturbed.max().map_or(state.started, |last| last.max(state.started))
 }
 
 fn after(time: Timestamp, wait: Duration) -> Timestamp {

@@ -52,6 +52,15 @@ fn a_restart_starts_the_wait_anew() {
 }
 
 #[test]
+fn pods_that_were_ready_in_time_are_watched_to_the_end_and_later_disturbances_are_not_forgiven() {
+    assert!(matches!(look(700, &workload(), &both(690)), VerifyOutcome::Waiting { until, .. } if until == at(720)));
+    assert_eq!(look(720, &workload(), &both(690)), VerifyOutcome::Succeeded);
+    let mut pods = both(690);
+    pods[0].container_starts = vec![at(705)];
+    assert!(matches!(look(710, &workload(), &pods), VerifyOutcome::TimedOut { .. }));
+}
+
+#[test]
 fn a_longer_min_ready_seconds_holds() {
     let workload = Workload { min_ready_seconds: 60, ..workload() };
     assert!(matches!(look(179, &workload, &both(120)), VerifyOutcome::Waiting { .. }));
