@@ -3,6 +3,9 @@
 //! Role: prompts, replies, the chain of providers, budgets and breakers as pure state. Inputs: evidence, findings and what
 //! providers answered. Outputs: what to ask next, or an opinion. Must never import: other rooms, a clock.
 
+pub mod endpoint;
+pub mod provider;
+
 use std::fmt;
 use std::time::Duration;
 
