@@ -3,7 +3,7 @@
 //! Role: one request out, status, headers and body back. Inputs: a policy with its Secrets. Outputs: bytes, or a failure
 //! with a sentence. Must never import: other rooms than `domain`.
 
-use std::error::Error as _;
+use std::error::Error;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
@@ -97,14 +97,17 @@ fn transport(error: &reqwest::Error) -> (Failure, String) {
     if error.is_timeout() {
         return (Failure::Timeout, "there was no whole answer in time".to_owned());
     }
-    let (mut cause, mut tls) = ("the connection ended".to_owned(), false);
+    let mut cause = "the connection ended".to_owned();
     let mut source = error.source();
     while let Some(inner) = source {
         cause = inner.to_string();
-        // A handshake's failure hides in an I/O error, whose source is what that one's own source is.
-        let hidden = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        tls |= inner.is::<rustls::Error>() || hidden.is_some_and(|hidden| hidden.is::<rustls::Error>());
         source = inner.source();
     }
-    if tls { (Failure::Tls, cause) } else { (Failure::Unreachable, cause) }
+    if of_tls(error) { (Failure::Tls, cause) } else { (Failure::Unreachable, cause) }
+}
+
+/// A handshake's failure hides in I/O errors, whose source is not what they hold but what that one's source is.
+fn of_tls(error: &(dyn Error + 'static)) -> bool {
+    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || held.is_some_and(|held| of_tls(held)) || error.source().is_some_and(of_tls)
 }
