@@ -12,8 +12,21 @@ use crate::domain::advice::{Failure, Rung, Usage};
 const TOKENS: u32 = 8192;
 /// What a `responseSchema` may say; it is refused for any other word.
 const KEYWORDS: &[&str] = &[
-    "type", "format", "title", "description", "nullable", "enum", "items", "minItems", "maxItems", "properties",
-    "required", "minimum", "maximum", "anyOf", "propertyOrdering",
+    "type",
+    "format",
+    "title",
+    "description",
+    "nullable",
+    "enum",
+    "items",
+    "minItems",
+    "maxItems",
+    "properties",
+    "required",
+    "minimum",
+    "maximum",
+    "anyOf",
+    "propertyOrdering",
 ];
 
 pub(super) fn request(prompt: &Prompt, rung: Rung) -> Value {
@@ -63,7 +76,10 @@ fn text(json: &Value) -> Result<String, (Failure, String)> {
         return Err((Failure::Declined, format!("the prompt was blocked: {reason}")));
     }
     let Some(candidate) = json.pointer("/candidates/0") else {
-        return Err((Failure::Unreadable, "it answered without candidates; is this a server of generateContent?".into()));
+        return Err((
+            Failure::Unreadable,
+            "it answered without candidates; is this a server of generateContent?".into(),
+        ));
     };
     match candidate.get("finishReason").and_then(Value::as_str).unwrap_or_default() {
         "MAX_TOKENS" => return Err((Failure::Truncated, "the reply was cut off at the token limit".into())),

@@ -129,7 +129,7 @@ pub struct Provider {
 /// Nothing of the Secrets.
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Provider").field("name", &self.policy.name).field("url", &self.url.as_str()).finish()
+        f.debug_struct("Provider").field("name", &self.policy.name).finish_non_exhaustive()
     }
 }
 
@@ -188,7 +188,8 @@ impl Provider {
                 .map_or_else(|failed| (failed.failure.word(), failed.usage), |answer| ("success", answer.usage));
             self.ports.observer.called(&self.policy.name, outcome, started.elapsed(), usage);
             match answer {
-                Err(Failed { failure: Failure::Refused(400 | 422), said, .. }) if self.dialect.learn(manner, &said) => {}
+                Err(Failed { failure: Failure::Refused(400 | 422), said, .. }) if self.dialect.learn(manner, &said) => {
+                }
                 answer => return answer,
             }
         }
@@ -229,7 +230,9 @@ impl Provider {
             Wire::Gemini => gemini::read(&json),
         };
         match said.text {
-            Ok(text) if text.trim().is_empty() => Err(self.failed(Failure::Empty, "the reply has no text")),
+            Ok(text) if text.trim().is_empty() => {
+                Err(Failed { usage: said.usage, ..self.failed(Failure::Empty, "the reply has no text") })
+            }
             Ok(text) => Ok(Answer { text, rung, usage: said.usage }),
             Err((failure, why)) => Err(Failed { usage: said.usage, ..self.failed(failure, &why) }),
         }
@@ -274,7 +277,10 @@ fn url(policy: &ProviderPolicy) -> Result<Url, String> {
 /// A prompt for models that are not held to the schema by their server.
 fn with_schema(prompt: &Prompt) -> String {
     let schema = &prompt.schema;
-    format!("{}\n\nAnswer with one JSON object and nothing else. It must match this JSON schema:\n{schema}", prompt.system)
+    format!(
+        "{}\n\nAnswer with one JSON object and nothing else. It must match this JSON schema:\n{schema}",
+        prompt.system
+    )
 }
 
 /// A count of tokens, wherever it stands; what is none counts nothing.

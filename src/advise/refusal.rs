@@ -23,14 +23,22 @@ pub(super) fn of(got: &Got, json: Option<&Value>) -> Option<(Failure, String)> {
     let status = match got.status {
         // Some gateways answer 200 and mean it not.
         200..=299 => {
-            let error = json?.get("error").filter(|error| !error.is_null())?;
-            let code = ["code", "status"].iter().find_map(|name| error.get(name).and_then(Value::as_u64));
+            let json = json?;
+            let errors = [json.get("error"), json.pointer("/choices/0/error")];
+            let error =
+                errors.into_iter().flatten().find(|error| !matches!(error, Value::Null | Value::Bool(false)))?;
+            let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+            let code = ["code", "status"].iter().find_map(|name| error.get(name).and_then(number));
             code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..=599).contains(code)).unwrap_or(500)
         }
         300..=399 => {
-            let to = got.headers.get("location").and_then(|to| to.to_str().ok()).and_then(|to| url::Url::parse(to).ok());
+            let to =
+                got.headers.get("location").and_then(|to| to.to_str().ok()).and_then(|to| url::Url::parse(to).ok());
             let to = to.as_ref().and_then(url::Url::host_str).unwrap_or("somewhere else");
-            return Some((Failure::Redirected, format!("it sends the request to {to}; set baseURL to where it answers")));
+            return Some((
+                Failure::Redirected,
+                format!("it sends the request to {to}; set baseURL to where it answers"),
+            ));
         }
         status => status,
     };
@@ -56,7 +64,7 @@ pub(super) fn of(got: &Got, json: Option<&Value>) -> Option<(Failure, String)> {
 fn message(json: &Value) -> Option<String> {
     // Google's come in a list, if one asked for a stream somewhere on the way.
     let json = json.as_array().and_then(|list| list.first()).unwrap_or(json);
-    let found = ["/error/message", "/error", "/message", "/detail", "/detail/0/msg", "/error/error/message"];
+    let found = ["/error/message", "/error", "/choices/0/error/message", "/message", "/detail", "/detail/0/msg"];
     found.iter().find_map(|place| json.pointer(place).and_then(Value::as_str)).map(str::to_owned)
 }
 

@@ -55,12 +55,7 @@ pub enum Authority {
 
 impl Default for Decision {
     fn default() -> Self {
-        Self {
-            chain: Vec::new(),
-            authority: tie_break(),
-            deadline: eight_seconds(),
-            max_calls_per_rollout: three(),
-        }
+        Self { chain: Vec::new(), authority: tie_break(), deadline: eight_seconds(), max_calls_per_rollout: three() }
     }
 }
 
@@ -110,7 +105,9 @@ fn chain(names: &[String], class: &GuardClassSpec) -> Result<Vec<String>, Invali
         let refuse = |problem: String| invalid(format!("decision.chain[{index}]"), problem);
         if name == ALGORITHM {
             if index + 1 < names.len() {
-                return Err(refuse("is algorithm, which always answers, so what follows is never asked; put it last".into()));
+                return Err(refuse(
+                    "is algorithm, which always answers, so what follows is never asked; put it last".into(),
+                ));
             }
             continue;
         }

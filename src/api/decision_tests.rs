@@ -53,7 +53,9 @@ fn what_cannot_be_asked_is_named_with_its_cure() {
 
 #[test]
 fn the_distance_of_words_is_symmetric_and_counts_changes() {
-    for (one, other, changes) in [("", "", 0), ("local", "local", 0), ("lcal", "local", 1), ("", "abc", 3), ("ab", "ba", 2)] {
+    for (one, other, changes) in
+        [("", "", 0), ("local", "local", 0), ("lcal", "local", 1), ("", "abc", 3), ("ab", "ba", 2)]
+    {
         assert_eq!((distance(one, other), distance(other, one)), (changes, changes), "{one} {other}");
     }
 }

@@ -208,12 +208,13 @@ pub fn parse(class: &GuardClassSpec) -> Result<LlmPolicy, InvalidSpec> {
         }
         providers.push(parsed);
     }
-    Redactor::new().with(&class.redaction_patterns).map_err(|error| {
-        invalid(format!("redactionPatterns[{}]", error.place), error.problem)
-    })?;
+    Redactor::new()
+        .with(&class.redaction_patterns)
+        .map_err(|error| invalid(format!("redactionPatterns[{}]", error.place), error.problem))?;
     let budgets = budgets(&class.budgets)?;
     if let Some(free) = providers.iter().position(|one| budgets.spend_per_day_micros.is_some() && one.price.is_none()) {
-        let problem = "is missing, so that nobody knows what budgets.spendPerDay allows; write 0 for a server of your own";
+        let problem =
+            "is missing, so that nobody knows what budgets.spendPerDay allows; write 0 for a server of your own";
         return Err(invalid(format!("providers[{free}].price"), problem));
     }
     Ok(LlmPolicy {

@@ -150,9 +150,7 @@ async fn down_the_ladder(provider: &Provider) -> Result<(Answer, Duration), Fail
                 last = Some(Failed { failure: Failure::Unreadable, said, usage: answer.usage });
             }
             // Only these say that another way of asking may do.
-            Err(failed)
-                if matches!(failed.failure, Failure::Refused(_) | Failure::Unreadable | Failure::Truncated) =>
-            {
+            Err(failed) if matches!(failed.failure, Failure::Refused(_) | Failure::Unreadable | Failure::Truncated) => {
                 last = Some(failed);
             }
             Err(failed) => return Err(failed),
@@ -187,24 +185,23 @@ fn report(checked: &[Checked]) -> String {
     rows.extend(checked.iter().map(row));
     let width = |column: usize| rows.iter().map(|row| row.get(column).map_or(0, |c| c.chars().count())).max();
     let widths: Vec<usize> = (0..HEAD.len()).map(|column| width(column).unwrap_or_default()).collect();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
+        lines.push(format!("{}\n", cells.join("  ").trim_end()));
     }
     for one in checked {
         let name = &one.policy.name;
         match &one.result {
             Ok(_) => {}
-            Err(Trouble::Unusable(problem)) => text.push_str(&format!("\n{name}: {problem}\n")),
+            Err(Trouble::Unusable(problem)) => lines.push(format!("\n{name}: {problem}\n")),
             Err(Trouble::Failed(failed)) => {
                 let cure = cure(&failed.failure, &one.policy);
-                text.push_str(&format!("\n{name}: {}\n  {cure}\n", failed.said));
+                lines.push(format!("\n{name}: {}\n  {cure}\n", failed.said));
             }
         }
     }
-    text
+    lines.concat()
 }
 
 fn row(checked: &Checked) -> [String; 8] {
@@ -220,7 +217,9 @@ fn row(checked: &Checked) -> [String; 8] {
             ("works".to_owned(), format!("{} ms", took.as_millis()), rung.to_owned(), tokens)
         }
         Err(Trouble::Unusable(_)) => ("unusable".to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned()),
-        Err(Trouble::Failed(failed)) => (failed.failure.word().to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned()),
+        Err(Trouble::Failed(failed)) => {
+            (failed.failure.word().to_owned(), "-".to_owned(), "-".to_owned(), "-".to_owned())
+        }
     };
     let endpoint = policy.base_url.clone();
     [policy.name.clone(), policy.wire.word().to_owned(), policy.model.clone(), endpoint, result, latency, rung, tokens]
@@ -229,11 +228,21 @@ fn row(checked: &Checked) -> [String; 8] {
 /// What a person does about it.
 fn cure(failure: &Failure, policy: &ProviderPolicy) -> String {
     let text = match failure {
-        Failure::Timeout => return format!("It needs longer than {:?}: raise timeout, or choose a faster model.", policy.timeout),
-        Failure::Unreachable => "Check baseURL and port, that the name resolves, and that a network policy lets the operator out.",
-        Failure::Tls => "Its certificate does not convince: name its authority in tls.caSecretRef, or check that baseURL speaks TLS.",
-        Failure::Unauthorized if policy.api_key.is_none() => "Put the key into a Secret and name it in apiKeySecretRef.",
-        Failure::Unauthorized => "The key is refused: put a valid one into the Secret, with the right to use this model.",
+        Failure::Timeout => {
+            return format!("It needs longer than {:?}: raise timeout, or choose a faster model.", policy.timeout);
+        }
+        Failure::Unreachable => {
+            "Check baseURL and port, that the name resolves, and that a network policy lets the operator out."
+        }
+        Failure::Tls => {
+            "Its certificate does not convince: name its authority in tls.caSecretRef, or check that baseURL speaks TLS."
+        }
+        Failure::Unauthorized if policy.api_key.is_none() => {
+            "Put the key into a Secret and name it in apiKeySecretRef."
+        }
+        Failure::Unauthorized => {
+            "The key is refused: put a valid one into the Secret, with the right to use this model."
+        }
         Failure::UnknownModel => "Check model, and that baseURL ends where the API begins, such as /v1.",
         Failure::RateLimited(_) => "Wait, or raise the quota or credit of the account.",
         Failure::Server(_) => "The provider is in trouble: try again later, and put another one into the chain.",
@@ -243,7 +252,9 @@ fn cure(failure: &Failure, policy: &ProviderPolicy) -> String {
         Failure::TooLarge => "This is no answer of a language model; check baseURL.",
         Failure::Truncated => "The model says too much for a reply: choose one that keeps to a format.",
         Failure::Declined => "The model or a filter declined a harmless question; choose another model.",
-        Failure::Empty | Failure::Unreadable | Failure::Invalid => "Check that kind is the format that baseURL speaks, and that the model can answer in JSON.",
+        Failure::Empty | Failure::Unreadable | Failure::Invalid => {
+            "Check that kind is the format that baseURL speaks, and that the model can answer in JSON."
+        }
         Failure::BreakerOpen | Failure::BudgetExhausted => "Wait until it is asked again.",
         Failure::NotSendable => "Its name or settings look like a secret; rename it.",
     };

@@ -134,7 +134,9 @@ fn alike(one: &Secrets, other: &Secrets) -> bool {
     let headers = |secrets: &Secrets| -> Vec<(String, String)> {
         secrets.headers.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect()
     };
-    text(&one.api_key) == text(&other.api_key)
-        && headers(one) == headers(other)
-        && one.authorities == other.authorities
+    text(&one.api_key) == text(&other.api_key) && headers(one) == headers(other) && one.authorities == other.authorities
 }
+
+#[cfg(test)]
+#[path = "providers_tests.rs"]
+mod tests;

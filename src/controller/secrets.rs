@@ -33,8 +33,9 @@ impl SecretReader {
     /// As [`SecretReader::bytes`], or if it is no text.
     pub async fn text(&self, field: &str, name: &str, key: &str) -> Result<String, NoSource> {
         let value = self.bytes(field, name, key).await?;
-        String::from_utf8(value)
-            .map_err(|_| NoSource(format!("spec.{field}: the key {key} of Secret {}/{name} is not text", self.namespace)))
+        String::from_utf8(value).map_err(|_| {
+            NoSource(format!("spec.{field}: the key {key} of Secret {}/{name} is not text", self.namespace))
+        })
     }
 
     /// The value of a key.

@@ -96,8 +96,7 @@ impl Sources {
         }
         if let Some(tls) = &spec.tls {
             let reference = &tls.ca_secret_ref;
-            secrets.ca =
-                Some(self.reader.bytes("prometheus.tls.caSecretRef", &reference.name, &reference.key).await?);
+            secrets.ca = Some(self.reader.bytes("prometheus.tls.caSecretRef", &reference.name, &reference.key).await?);
         }
         Ok(secrets)
     }

@@ -48,12 +48,16 @@ pub fn write(path: &Path) -> Result<()> {
     head.extend_from_slice(&u64::try_from(tensors.len())?.to_le_bytes());
     let facts = facts(&tokens)?;
     head.extend_from_slice(&u64::try_from(facts.len())?.to_le_bytes());
-    facts.iter().for_each(|fact| head.extend_from_slice(fact));
+    for fact in &facts {
+        head.extend_from_slice(fact);
+    }
     let mut offset = 0;
     for (name, shape) in &tensors {
         string(&mut head, name)?;
         head.extend_from_slice(&u32::try_from(shape.len())?.to_le_bytes());
-        shape.iter().for_each(|size| head.extend_from_slice(&size.to_le_bytes()));
+        for size in shape {
+            head.extend_from_slice(&size.to_le_bytes());
+        }
         // Numbers of four bytes.
         head.extend_from_slice(&0_u32.to_le_bytes());
         head.extend_from_slice(&u64::to_le_bytes(offset));

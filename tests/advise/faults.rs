@@ -22,7 +22,8 @@ async fn a_key_never_follows_a_redirect() {
     let thief = Server::always(Reply::new(200, fixture("openai/success"))).await;
     for status in [301, 302, 303, 307, 308] {
         let (to, port) = (thief.url.clone(), thief.url.rsplit(':').next().unwrap().to_owned());
-        for location in [format!("{to}/v1/chat/completions"), format!("http://localhost:{port}/"), "/elsewhere".into()] {
+        for location in [format!("{to}/v1/chat/completions"), format!("http://localhost:{port}/"), "/elsewhere".into()]
+        {
             let server = Server::always(Reply::new(status, "").with("location", &location)).await;
             let failed = failure(&server.url, SECOND * 5).await;
             assert_eq!(failed.failure, Failure::Redirected, "{status} {location}");
@@ -140,8 +141,7 @@ async fn a_server_that_says_the_key_back_is_not_quoted_with_it() {
             ),
         )];
         let headers = vec![("x-gateway".to_owned(), SecretString::from(other))];
-        let provider =
-            Provider::new(gateway, Secrets { headers, ..secrets() }, ports(Arc::new(Open)).0).unwrap();
+        let provider = Provider::new(gateway, Secrets { headers, ..secrets() }, ports(Arc::new(Open)).0).unwrap();
         let failed = provider.ask(&prompt(), Rung::Text, SECOND * 5).await.unwrap_err();
         assert_eq!(server.seen()[0].headers["x-gateway"], other);
         assert!(!failed.to_string().contains("s3cret"), "{failed}");
@@ -194,7 +194,9 @@ async fn a_redactor_as_gate_lets_nothing_out_that_looks_like_a_secret() {
     let (ports, calls) = ports(Arc::new(Redactor::new()));
     let guarded = Provider::new(policy(Wire::OpenAi, &server.url), secrets(), ports).unwrap();
     guarded.ask(&prompt(), Rung::JsonSchema, SECOND * 5).await.unwrap();
-    for secret in ["Authorization: Bearer abcdef0123456789abcdef", "postgres://app:hunter2@db/x", "jane.doe@example.com"] {
+    for secret in
+        ["Authorization: Bearer abcdef0123456789abcdef", "postgres://app:hunter2@db/x", "jane.doe@example.com"]
+    {
         let leaking = deployment_guard::advise::Prompt { user: format!("F1: {secret}"), ..prompt() };
         let failed = guarded.ask(&leaking, Rung::JsonSchema, SECOND * 5).await.expect_err(secret);
         assert_eq!(failed.failure, Failure::NotSendable);
@@ -215,7 +217,7 @@ async fn what_cannot_be_used_is_said_before_anything_is_sent() {
         (|s| s.authorities = Some(b"no pem".to_vec()), "must hold PEM"),
         (|s| s.headers = vec![("x-a".into(), SecretString::from("line\nbreak"))], "header x-a cannot be sent"),
     ] {
-        let error = with(change).err().expect(words).to_string();
+        let error = with(change).expect_err(words).to_string();
         assert!(error.contains(words) && !error.contains("break"), "{error}");
     }
     let metadata = policy(Wire::OpenAi, "http://169.254.169.254/v1");

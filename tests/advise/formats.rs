@@ -1,7 +1,7 @@
 //! Requests and responses as the providers publish them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deployment_guard::advise::{Failed, Provider, Secrets};
@@ -63,6 +63,7 @@ async fn every_published_failure_has_its_word() {
         ("openai/null_content", 200, &[], Failure::Empty),
         ("openai/no_choices", 200, &[], Failure::Unreadable),
         ("openai/error_in_200", 200, &[], Failure::Server(502)),
+        ("openai/error_in_choice", 200, &[], Failure::Server(503)),
         ("openai/error_401", 401, &[], Failure::Unauthorized),
         ("openai/error_402_credit", 402, &[], Failure::Refused(402)),
         ("openai/error_404_model", 404, &[], Failure::UnknownModel),
@@ -108,8 +109,16 @@ async fn every_published_failure_has_its_word() {
 }
 
 #[tokio::test]
-async fn a_reply_that_was_cut_off_is_paid_for_all_the_same() {
-    for path in ["openai/truncated", "anthropic/truncated", "gemini/truncated"] {
+async fn a_reply_that_is_no_use_is_paid_for_all_the_same() {
+    for path in [
+        "openai/truncated",
+        "openai/empty_content",
+        "openai/refusal",
+        "anthropic/truncated",
+        "anthropic/empty",
+        "gemini/truncated",
+        "gemini/safety",
+    ] {
         let failed = asked(path, 200, &[]).await.expect_err(path);
         assert_eq!(failed.usage, Usage { input: 1200, output: 95 }, "{path}");
     }
@@ -131,11 +140,9 @@ async fn sent(wire: Wire, rung: Rung, base: impl Fn(&str) -> String) -> Seen {
 #[tokio::test]
 async fn chat_completions_are_asked_as_each_rung_says() {
     let base = |url: &str| format!("{url}/v1/");
-    for (rung, format) in [
-        (Rung::JsonSchema, Some("json_schema")),
-        (Rung::JsonObject, Some("json_object")),
-        (Rung::Text, None),
-    ] {
+    for (rung, format) in
+        [(Rung::JsonSchema, Some("json_schema")), (Rung::JsonObject, Some("json_object")), (Rung::Text, None)]
+    {
         let seen = sent(Wire::OpenAi, rung, base).await;
         assert_eq!(seen.uri, "/v1/chat/completions");
         assert_eq!(seen.headers["authorization"], format!("Bearer {KEY}"));

@@ -122,9 +122,10 @@ pub async fn faulty(fault: Fault) -> String {
     url
 }
 
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+
 async fn misbehave(mut stream: TcpStream, fault: Fault) -> std::io::Result<()> {
     read_request(&mut stream).await?;
-    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
     match fault {
         Fault::Drip => {
             stream.write_all(format!("{HEAD}content-length: 100000\r\n\r\n").as_bytes()).await?;
@@ -183,7 +184,8 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<
         read.extend_from_slice(&buffer[..length]);
         let text = String::from_utf8_lossy(&read);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length =
+                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
             if body.len() >= length.unwrap_or(0) {
                 return Ok(text.into_owned());
             }

@@ -44,7 +44,10 @@ pub async fn the_api_server_refuses_each_bad_spec_with_its_sentence(scene: Scene
         (json!({"kind": "cohere"}), "spec.providers[0].kind: Unsupported value"),
         (json!({"retries": 2}), "spec.providers[0].retries"),
         // Secrets lie in the operator's namespace; there is no word for another.
-        (json!({"apiKeySecretRef": {"name": "k", "key": "k", "namespace": "shop"}}), "unknown field \"spec.providers[0].apiKeySecretRef.namespace\""),
+        (
+            json!({"apiKeySecretRef": {"name": "k", "key": "k", "namespace": "shop"}}),
+            "unknown field \"spec.providers[0].apiKeySecretRef.namespace\"",
+        ),
         (json!({"apiKeySecretRef": {"name": "shop/k", "key": "k"}}), "spec.providers[0].apiKeySecretRef.name"),
     ] {
         refused(&scene, &object("GuardClass", &class_of(&json!({"provider": provider}))), sentence).await?;

@@ -59,7 +59,7 @@ fn inside_name(name: &str) -> Result<bool, String> {
     if METADATA_NAMES.contains(&name.as_str()) {
         return Err("names a metadata service, which is never asked".to_owned());
     }
-    let in_cluster = name.ends_with(".svc") || name.ends_with(".svc.cluster.local");
+    let in_cluster = matches!(name.strip_suffix(".cluster.local").unwrap_or(&name).rsplit_once('.'), Some((_, "svc")));
     Ok(name == "localhost" || in_cluster || !name.contains('.'))
 }
 
@@ -82,6 +82,8 @@ fn is_shared(ip: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -139,6 +141,22 @@ mod tests {
         }
         for url in ["ftp://host/", "host/v1", "", "https://", "https://host/#x"] {
             assert!(base_url(url, true).is_err(), "{url}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_spelling_of_an_address_gets_around_its_refusal(bits: u32, link_local: bool) {
+            let bits = if link_local { 0xA9FE_0000 | (bits & 0xFFFF) } else { bits };
+            let v4 = Ipv4Addr::from_bits(bits);
+            let (high, low) = (bits >> 16, bits & 0xFFFF);
+            let refused = refuse_address(v4.into()).is_some();
+            let hosts = [v4.to_string(), bits.to_string(), format!("{bits:#x}"), format!("[::ffff:{high:x}:{low:x}]")];
+            for host in hosts {
+                for scheme in ["http", "https"] {
+                    prop_assert_eq!(base_url(&format!("{scheme}://{host}/v1"), true).is_err(), refused, "{}", host);
+                }
+            }
         }
     }
 }
