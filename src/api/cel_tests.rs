@@ -104,6 +104,32 @@ fn every_field_says_what_it_is_for() {
 }
 
 #[test]
+fn every_default_is_allowed_by_its_own_schema() {
+    // The API server refuses the whole definition otherwise.
+    fn wrong(path: &str, schema: &Value, found: &mut Vec<String>) {
+        let bound = |name: &str, otherwise: usize| {
+            schema[name].as_u64().map_or(otherwise, |bound| usize::try_from(bound).unwrap())
+        };
+        let length = schema["default"].as_str().map(str::len);
+        if length.is_some_and(|length| length < bound("minLength", 0) || length > bound("maxLength", usize::MAX)) {
+            found.push(path.to_owned());
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            wrong(&format!("{path}.{name}"), property, found);
+        }
+        if schema["items"].is_object() {
+            wrong(&format!("{path}[]"), &schema["items"], found);
+        }
+    }
+    let mut found = Vec::new();
+    for definition in super::crd::all() {
+        let schema = serde_json::to_value(&definition.spec.versions[0].schema).unwrap();
+        wrong(&definition.spec.names.kind, &schema["openAPIV3Schema"], &mut found);
+    }
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn no_field_has_a_format_that_the_api_server_warns_about() {
     let yaml = super::crd::yaml().unwrap();
     for format in ["uint", "float", "double"] {

@@ -212,7 +212,7 @@ pub struct GuardClassStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct ProviderStatus {
     /// Name of the provider.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
     pub name: String,
     /// When it last answered.
     #[serde(skip_serializing_if = "Option::is_none")]

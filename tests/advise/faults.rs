@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use deployment_guard::advise::{Failed, Gate, Provider, Secrets};
 use deployment_guard::domain::advice::provider::Wire;
 use deployment_guard::domain::advice::{Failure, Rung, Usage};
-use deployment_guard::domain::redact::Redactor;
 use secrecy::SecretString;
 
-use crate::rig::{KEY, Open, SECOND, policy, ports, prompt, provider, secrets};
+use crate::rig::{KEY, Open, SECOND, policy, ports, prompt, provider, redactor, secrets};
 use crate::server::{Fault, Reply, Server, faulty, fixture, over_tls};
 
 async fn failure(base: &str, within: Duration) -> Failed {
@@ -191,7 +190,7 @@ async fn every_body_leaves_through_the_gate_and_none_when_it_is_shut() {
 #[tokio::test]
 async fn a_redactor_as_gate_lets_nothing_out_that_looks_like_a_secret() {
     let server = Server::always(Reply::new(200, fixture("openai/success"))).await;
-    let (ports, calls) = ports(Arc::new(Redactor::new()));
+    let (ports, calls) = ports(redactor());
     let guarded = Provider::new(policy(Wire::OpenAi, &server.url), secrets(), ports).unwrap();
     guarded.ask(&prompt(), Rung::JsonSchema, SECOND * 5).await.unwrap();
     for secret in

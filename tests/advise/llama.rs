@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 
-use deployment_guard::advise::{Failed, Prompt};
+use deployment_guard::advise::{Failed, Prompt, Provider, Secrets};
 use deployment_guard::domain::advice::provider::Wire;
 use deployment_guard::domain::advice::{Answer, Failure, Rung};
 use serde_json::Value;
 use testbed::llm::{self, Server};
 
-use crate::rig::{SECOND, policy, ports, prompt};
+use crate::rig::{SECOND, policy, ports, prompt, redactor};
 
 async fn llama() -> Server {
     let installed = llm::installed().expect("no llama.cpp in the cache: run `testbed build --with llm`");
@@ -20,9 +20,7 @@ async fn llama() -> Server {
 async fn ask(server: &Server, prompt: &Prompt, rung: Rung) -> Result<Answer, Failed> {
     let mut patient = policy(Wire::OpenAi, &server.url());
     patient.timeout = SECOND * 60;
-    let (ports, _) = ports(std::sync::Arc::new(deployment_guard::domain::redact::Redactor::new()));
-    let provider =
-        deployment_guard::advise::Provider::new(patient, deployment_guard::advise::Secrets::default(), ports).unwrap();
+    let provider = Provider::new(patient, Secrets::default(), ports(redactor()).0).unwrap();
     provider.ask(prompt, rung, SECOND * 60).await
 }
 

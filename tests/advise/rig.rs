@@ -1,6 +1,6 @@
 //! A provider as a test wants it, and what it did.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use deployment_guard::advise::{CallObserver, Gate, Ports, Prompt, Provider, Secrets};
@@ -61,7 +61,13 @@ pub fn secrets() -> Secrets {
 
 pub fn ports(gate: Arc<dyn Gate>) -> (Ports, Arc<Calls>) {
     let calls = Arc::new(Calls::default());
-    (Ports { gate, observer: calls.clone(), redactor: Arc::new(Redactor::new()) }, calls)
+    (Ports { gate, observer: calls.clone(), redactor: redactor() }, calls)
+}
+
+/// Compiled once: there are many patterns.
+pub fn redactor() -> Arc<Redactor> {
+    static REDACTOR: LazyLock<Arc<Redactor>> = LazyLock::new(|| Arc::new(Redactor::new()));
+    REDACTOR.clone()
 }
 
 pub fn provider(wire: Wire, base: &str) -> (Provider, Arc<Calls>) {
