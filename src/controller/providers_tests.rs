@@ -39,7 +39,7 @@ impl Cluster {
         *self.key.lock().unwrap() = key;
     }
 
-    fn providers(&self) -> Providers {
+    fn providers(&self) -> Arc<Providers> {
         let cluster = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             cluster.asked.lock().unwrap().push(request.uri().path().to_owned());
@@ -53,7 +53,7 @@ impl Cluster {
             let response = Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
             async move { Ok::<_, Infallible>(response.unwrap()) }
         });
-        Providers::new(SecretReader::new(Client::new(service, "default"), "dg-system".into()))
+        Arc::new(Providers::new(SecretReader::new(Client::new(service, "default"), "dg-system".into())))
     }
 }
 
@@ -72,8 +72,10 @@ fn policy(extra: &serde_json::Value) -> LlmPolicy {
     providers::parse(&spec).unwrap()
 }
 
-async fn ensured(providers: &Providers, policy: &LlmPolicy) -> Vec<Result<Arc<Provider>, String>> {
-    let named = providers.ensure("default", policy, ports).await;
+/// As a task of its own, which is how the control loop does it.
+async fn ensured(providers: &Arc<Providers>, policy: &LlmPolicy) -> Vec<Result<Arc<Provider>, String>> {
+    let (providers, policy) = (providers.clone(), policy.clone());
+    let named = tokio::spawn(async move { providers.ensure("default", &policy, ports).await }).await.unwrap();
     assert_eq!(named.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["far", "near"]);
     named.into_iter().map(|(_, provider)| provider.map_err(|error| error.to_string())).collect()
 }

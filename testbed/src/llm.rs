@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -115,7 +116,7 @@ impl Installed {
     /// Starts a server at an address and waits until it answers.
     ///
     /// # Errors
-    /// When it ends, or does not listen in time.
+    /// When it ends, or does not answer in time.
     pub async fn serve(&self, address: SocketAddr) -> Result<Server> {
         let model = ModelFile(std::env::temp_dir().join(format!("{}.gguf", cache::cluster_name())));
         gguf::write(&model.0)?;
@@ -132,17 +133,30 @@ impl Installed {
             .spawn()
             .context("cannot start python")?;
         let started = Instant::now();
-        while TcpStream::connect(address).await.is_err() {
+        while !healthy(address).await {
             if let Some(status) = process.try_wait()? {
                 bail!("llama.cpp's server ended at once ({status})");
             }
             if started.elapsed() > PATIENCE {
-                bail!("llama.cpp's server does not listen at {address}");
+                bail!("llama.cpp's server does not answer at {address}");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(Server { _process: process, _model: model, address })
     }
+}
+
+/// It listens before its model is loaded, and answers 503 until then.
+async fn healthy(address: SocketAddr) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await?;
+        std::io::Result::Ok(head.ends_with(b" 200"))
+    };
+    // A server that hangs here is given up by whoever counts the time.
+    tokio::time::timeout(PATIENCE, ask).await.is_ok_and(|answer| answer.unwrap_or(false))
 }
 
 impl Server {

@@ -225,6 +225,33 @@ async fn what_cannot_be_used_is_said_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn a_server_that_closes_connections_between_questions_is_asked_anew() {
+    let (provider, calls) = provider(Wire::OpenAi, &faulty(Fault::CloseAfter).await);
+    for _ in 0..5 {
+        provider.ask(&prompt(), Rung::Text, SECOND * 5).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(calls.outcomes(), ["success"; 5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_questions_at_once_are_a_hundred_answers() {
+    let server = Server::always(Reply::new(200, fixture("openai/success"))).await;
+    let (provider, calls) = provider(Wire::OpenAi, &server.url);
+    let provider = Arc::new(provider);
+    let asked: Vec<_> = (0..100)
+        .map(|_| {
+            let provider = provider.clone();
+            tokio::spawn(async move { provider.ask(&prompt(), Rung::JsonSchema, SECOND * 20).await })
+        })
+        .collect();
+    for answer in asked {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!((server.seen().len(), calls.outcomes().len()), (100, 100));
+}
+
+#[tokio::test]
 async fn a_proxy_is_used_if_the_class_says_so() {
     let proxy = Server::always(Reply::new(200, fixture("openai/success"))).await;
     let mut behind = policy(Wire::OpenAi, "http://vllm.models.svc:8000/v1");

@@ -109,6 +109,8 @@ pub enum Fault {
     Bomb,
     /// Bytes that are no HTTP.
     Noise,
+    /// A good answer, and then the connection is closed, though nobody said so.
+    CloseAfter,
 }
 
 pub async fn faulty(fault: Fault) -> String {
@@ -161,6 +163,11 @@ async fn misbehave(mut stream: TcpStream, fault: Fault) -> std::io::Result<()> {
             stream.write_all(bomb).await?;
             stream.flush().await?;
             tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Fault::CloseAfter => {
+            let body = fixture("openai/success");
+            stream.write_all(format!("{HEAD}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await?;
+            stream.shutdown().await?;
         }
         Fault::Noise => stream.write_all(b"\x15\x03\x01\x00\x02\x02\x46 hello\r\n\r\n").await?,
     }
