@@ -150,7 +150,7 @@ async fn down_the_ladder(provider: &Provider) -> Result<(Answer, Duration), Fail
                 last = Some(Failed { failure: Failure::Unreadable, said, usage: answer.usage });
             }
             // Only these say that another way of asking may do.
-            Err(failed) if matches!(failed.failure, Failure::Refused(_) | Failure::Unreadable | Failure::Truncated) => {
+            Err(failed) if matches!(failed.failure, Failure::Refused(_) | Failure::Unreadable | Failure::Empty) => {
                 last = Some(failed);
             }
             Err(failed) => return Err(failed),
