@@ -76,7 +76,7 @@ $(FUZZ):
 
 .PHONY: unit
 unit: ## Unit, property, golden and recorded-API tests
-	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test architecture --test crds --test docs --test failpoints --test guarantee --test replay
+	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test advise --test architecture --test crds --test docs --test failpoints --test guarantee --test replay
 	@# These wait more than they compute, so more of them than there are cores may wait side by side.
 	@echo "== the control loop against a recording API server"; RUST_TEST_THREADS=10 cargo test --locked --test reconcile
 
@@ -85,7 +85,9 @@ e2e: testbed ## Tests on the real cluster
 	@echo "== tests on the real cluster"
 	@$(TESTBED) images --failpoints
 	@cargo test --locked --test e2e --no-run
-	@$(TESTBED) run --nodes 2 --with helm,flux -- cargo test --locked --offline --test e2e
+	@$(TESTBED) run --nodes 2 --with helm,flux,llm -- cargo test --locked --offline --test e2e
+	@echo "== a real server of language models"
+	@cargo test --locked --test advise -- --ignored
 	@echo "== the testbed leaves nothing behind"
 	@cargo test --locked -p testbed --test '*'
 

@@ -3,6 +3,7 @@
 //! Data walks one way: watch → observe → assess → decide → act → record. `ARCHITECTURE.md` says who may import whom.
 
 pub mod act;
+pub mod advise;
 pub mod api;
 pub mod cli;
 pub mod controller;

@@ -11,13 +11,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("api", &["domain"]),
     ("observe", &["domain", "api"]),
+    ("advise", &["domain"]),
     ("act", &["domain", "api", "failpoint"]),
     ("record", &["domain", "api"]),
     ("leader", &["domain", "api"]),
     ("telemetry", &["domain", "api"]),
     ("failpoint", &[]),
-    ("controller", &["domain", "api", "observe", "act", "record", "leader", "telemetry", "failpoint"]),
-    ("cli", &["domain", "api", "observe", "act", "record", "leader", "telemetry", "controller"]),
+    ("controller", &["domain", "api", "observe", "advise", "act", "record", "leader", "telemetry", "failpoint"]),
+    ("cli", &["domain", "api", "observe", "advise", "act", "record", "leader", "telemetry", "controller"]),
     ("main", &["cli"]),
 ];
 

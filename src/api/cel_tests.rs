@@ -12,12 +12,28 @@ fn guard(spec: &Value) -> DeploymentGuard {
     .unwrap()
 }
 
-fn class(prometheus: &Value) -> GuardClass {
+fn class(spec: &Value) -> GuardClass {
     serde_json::from_value(json!({
         "apiVersion": "deploymentguard.dev/v1alpha1", "kind": "GuardClass",
-        "metadata": {"name": "default"}, "spec": {"prometheus": prometheus},
+        "metadata": {"name": "default"}, "spec": spec,
     }))
     .unwrap()
+}
+
+/// A class in which only what the case names is unusual.
+fn class_of(case: &Value) -> Value {
+    let mut spec = json!({"prometheus": {"url": "http://prometheus"}});
+    for field in ["prometheus", "budgets"].into_iter().filter(|field| !case[field].is_null()) {
+        spec[field] = case[field].clone();
+    }
+    if let Some(fields) = case["provider"].as_object() {
+        let mut provider = json!({"name": "local", "kind": "openai", "model": "m"});
+        for (name, value) in fields {
+            provider[name] = value.clone();
+        }
+        spec["providers"] = json!([provider]);
+    }
+    spec
 }
 
 /// What must be refused, and a part of the sentence that says why.
@@ -55,11 +71,13 @@ fn a_target_cannot_be_changed() {
 
 #[test]
 fn classes_are_refused_with_a_sentence_too() {
-    class(&json!({"url": "http://prometheus.monitoring:9090"})).validate_cel().unwrap();
+    class(&json!({"prometheus": {"url": "http://prometheus.monitoring:9090"}})).validate_cel().unwrap();
+    let fine = json!({"provider": {"price": {"inputPerMillion": "0", "outputPerMillion": "0"}}, "budgets": {"spendPerDay": "1"}});
+    class(&class_of(&fine)).validate_cel().unwrap();
     for case in cases("classes") {
-        let (prometheus, sentence) = (&case["prometheus"], case["sentence"].as_str().unwrap());
-        let errors = class(prometheus).validate_cel().expect_err(&prometheus.to_string()).to_string();
-        assert!(errors.contains(sentence), "{prometheus}: {errors}");
+        let (spec, sentence) = (class_of(&case), case["sentence"].as_str().unwrap());
+        let errors = class(&spec).validate_cel().expect_err(&spec.to_string()).to_string();
+        assert!(errors.contains(sentence), "{spec}: {errors}");
     }
 }
 
@@ -83,6 +101,32 @@ fn every_field_says_what_it_is_for() {
         undocumented("status", &spec["status"], &mut found);
     }
     assert!(found.is_empty(), "without a description: {found:?}");
+}
+
+#[test]
+fn every_default_is_allowed_by_its_own_schema() {
+    // The API server refuses the whole definition otherwise.
+    fn wrong(path: &str, schema: &Value, found: &mut Vec<String>) {
+        let bound = |name: &str, otherwise: usize| {
+            schema[name].as_u64().map_or(otherwise, |bound| usize::try_from(bound).unwrap())
+        };
+        let length = schema["default"].as_str().map(str::len);
+        if length.is_some_and(|length| length < bound("minLength", 0) || length > bound("maxLength", usize::MAX)) {
+            found.push(path.to_owned());
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            wrong(&format!("{path}.{name}"), property, found);
+        }
+        if schema["items"].is_object() {
+            wrong(&format!("{path}[]"), &schema["items"], found);
+        }
+    }
+    let mut found = Vec::new();
+    for definition in super::crd::all() {
+        let schema = serde_json::to_value(&definition.spec.versions[0].schema).unwrap();
+        wrong(&definition.spec.names.kind, &schema["openAPIV3Schema"], &mut found);
+    }
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

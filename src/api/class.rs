@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::guard::{Mode, Preset};
+use super::providers::{Budgets, DataPolicy, ProviderSpec};
 
 /// Where metrics come from, and what guards of this class may do at most.
 #[allow(clippy::duplicated_attributes, reason = "columns share types, not attributes")]
@@ -64,6 +65,7 @@ use super::guard::{Mode, Preset};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.providers) || !has(self.budgets) || !has(self.budgets.spendPerDay) || self.providers.all(one, has(one.price))").message("budgets.spendPerDay needs a price on every provider, or nobody knows what a call costs; write 0 for a server of your own"))]
 pub struct GuardClassSpec {
     /// The Prometheus, or anything that speaks its HTTP API, such as Thanos, Mimir and VictoriaMetrics.
     pub prometheus: Prometheus,
@@ -77,6 +79,23 @@ pub struct GuardClassSpec {
     /// When undos of the class's guards become too many to be true, such as when Prometheus lies.
     #[serde(default)]
     pub storm_breaker: StormBreaker,
+    /// Language models that may be asked for a second opinion, at most 16. Guards order their `decision.chain` by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub providers: Vec<ProviderSpec>,
+    /// What all providers together may be asked.
+    #[serde(default)]
+    pub budgets: Budgets,
+    /// What may leave the cluster in a prompt. MetricsOnly: numbers, and no text of pods. Redacted: masked log lines,
+    /// names and images too, with secrets and personal data taken out. Full: with only credentials taken out.
+    #[serde(default)]
+    pub data_policy: DataPolicy,
+    /// What is taken out of prompts besides, at most 32 regular expressions without look-around. Of one with a group
+    /// named `secret` only that group is taken out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
+    pub redaction_patterns: Vec<String>,
 }
 
 /// When undos become too many: further ones are recommended only, until fewer lie within the time.
@@ -155,11 +174,11 @@ pub struct Tls {
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    /// Name of the Secret. It lies in the operator's namespace; no other can be named.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// Key in the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
 
@@ -181,6 +200,50 @@ pub struct GuardClassStatus {
     /// The undos that the storm breaker counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storm_breaker: Option<StormBreakerStatus>,
+    /// Each language model, and what it cost.
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<ProviderStatus>,
+}
+
+/// One language model: whether it answers, and what it cost.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProviderStatus {
+    /// Name of the provider.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// When it last answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::status::date_time")]
+    pub last_success: Option<String>,
+    /// Why it gave no answer when it was last asked, as a word such as timeout; empty after a success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub last_error: Option<String>,
+    /// What it said then, redacted; empty after a success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub message: Option<String>,
+    /// How long it took to answer, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<i64>,
+    /// Closed: it is asked. Open: it failed several times running and is not asked for a while. HalfOpen: the next call
+    /// tries whether it works again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Closed", "Open", "HalfOpen"]))]
+    pub breaker: Option<String>,
+    /// Calls today.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_today: Option<i64>,
+    /// Tokens today, of prompts and replies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_today: Option<i64>,
+    /// What they cost, in the currency of the prices; empty without a price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub spend_today: Option<String>,
 }
 
 /// The undos that the storm breaker counts.

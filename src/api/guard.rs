@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::decision::Decision;
 use super::logs::Logs;
 use super::pods::Pods;
 use super::probes::ProbeSpec;
@@ -92,6 +93,10 @@ pub struct DeploymentGuardSpec {
     /// How a bad rollout is undone, and how often.
     #[serde(default)]
     pub rollback: Rollback,
+
+    /// Which language models of the class are asked for a second opinion, and how much they may decide.
+    #[serde(default)]
+    pub decision: Decision,
 }
 
 /// Names the workload to guard.

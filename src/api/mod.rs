@@ -6,11 +6,13 @@
 pub mod class;
 pub mod condition;
 pub mod crd;
+pub mod decision;
 pub mod guard;
 pub mod logs;
 pub mod parse;
 pub mod pods;
 pub mod probes;
+pub mod providers;
 pub mod status;
 
 pub use class::{GuardClass, GuardClassSpec, GuardClassStatus};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::class::{GuardClassSpec, StormBreaker};
 use super::guard::{self, DeploymentGuardSpec, SignalSpec};
-use super::{logs, pods, probes};
+use super::{decision, logs, pods, probes};
 use crate::domain::judge::{Baseline, OnNoData};
 use crate::domain::policy::{
     Analysis, GitOpsPolicy, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, RollbackTarget, Scorer,
@@ -85,6 +85,7 @@ pub fn policy(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Poli
         probes: probes::probes(&spec.probes)?,
         rollback: rollback(&spec.rollback)?,
         storm: storm(&class.storm_breaker)?,
+        decision: decision::parse(&spec.decision, class)?,
     })
 }
 

@@ -4,6 +4,7 @@
 //! Must never import: `console`.
 
 mod crd;
+mod llm_check;
 mod operator;
 mod replay;
 
@@ -30,6 +31,8 @@ enum Command {
     Crd(crd::Arguments),
     /// Judge recorded readings without a cluster.
     Replay(replay::Arguments),
+    /// Ask each language model of a GuardClass once and say what works.
+    LlmCheck(llm_check::Arguments),
 }
 
 /// Runs the command line.
@@ -39,6 +42,7 @@ pub fn run() -> ExitCode {
         Command::Run(arguments) => operator::run(arguments),
         Command::Crd(arguments) => crd::run(&arguments),
         Command::Replay(arguments) => Ok(replay::run(&arguments)),
+        Command::LlmCheck(arguments) => llm_check::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -43,6 +43,7 @@ pub async fn reconcile(class: Arc<GuardClass>, ctx: Arc<Context>) -> Result<Acti
         conditions: condition::merge(&before.conditions, &observed, generation, now),
         prometheus: Some(source),
         storm_breaker: None,
+        providers: Vec::new(),
     };
     let storm = ctx.storms.of(&class).status(storms::policy(&class), now);
     // It opens with an undo, and closes with time.

@@ -5,18 +5,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::Client;
 use secrecy::SecretString;
 
-use crate::api::class::{Prometheus, SecretKeyRef};
+use super::secrets::SecretReader;
+use crate::api::class::Prometheus;
 use crate::api::parse;
 use crate::observe::prometheus::{PrometheusSource, QueryObserver, SourceConfig};
-
-/// How long reading one Secret may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a class has no source.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,8 +21,7 @@ pub struct NoSource(pub String);
 
 /// The sources of every class.
 pub struct Sources {
-    client: Client,
-    namespace: String,
+    reader: SecretReader,
     observer: Arc<dyn QueryObserver>,
     known: Mutex<HashMap<String, Known>>,
 }
@@ -47,7 +42,7 @@ impl Sources {
     /// Sources whose Secrets lie in `namespace`.
     #[must_use]
     pub fn new(client: Client, namespace: String, observer: Arc<dyn QueryObserver>) -> Self {
-        Self { client, namespace, observer, known: Mutex::default() }
+        Self { reader: SecretReader::new(client, namespace), observer, known: Mutex::default() }
     }
 
     /// The source of a class as last made.
@@ -95,36 +90,14 @@ impl Sources {
     async fn secrets(&self, spec: &Prometheus) -> Result<Secrets, NoSource> {
         let mut secrets = Secrets::default();
         if let Some(reference) = &spec.bearer_token_secret_ref {
-            let token = self.secret("prometheus.bearerTokenSecretRef", reference).await?;
-            let token = String::from_utf8(token).map_err(|_| {
-                NoSource(format!("Secret {}/{}: the token is not text", self.namespace, reference.name))
-            })?;
+            let (name, key) = (&reference.name, &reference.key);
+            let token = self.reader.text("prometheus.bearerTokenSecretRef", name, key).await?;
             secrets.bearer = Some(token.trim().to_owned());
         }
         if let Some(tls) = &spec.tls {
-            secrets.ca = Some(self.secret("prometheus.tls.caSecretRef", &tls.ca_secret_ref).await?);
+            let reference = &tls.ca_secret_ref;
+            secrets.ca = Some(self.reader.bytes("prometheus.tls.caSecretRef", &reference.name, &reference.key).await?);
         }
         Ok(secrets)
-    }
-
-    async fn secret(&self, field: &str, reference: &SecretKeyRef) -> Result<Vec<u8>, NoSource> {
-        let SecretKeyRef { name, key } = reference;
-        let place = &self.namespace;
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), place);
-        let read = tokio::time::timeout(READ_TIMEOUT, api.get_opt(name)).await;
-        let secret = match read {
-            Ok(Ok(Some(secret))) => secret,
-            Ok(Ok(None)) => {
-                return Err(NoSource(format!("spec.{field} names the Secret {place}/{name}, which does not exist")));
-            }
-            Ok(Err(error)) => {
-                return Err(NoSource(format!("spec.{field}: reading the Secret {place}/{name} failed: {error}")));
-            }
-            Err(_) => return Err(NoSource(format!("spec.{field}: reading the Secret {place}/{name} took too long"))),
-        };
-        let value = secret.data.and_then(|mut data| data.remove(key));
-        value
-            .map(|bytes| bytes.0)
-            .ok_or_else(|| NoSource(format!("spec.{field}: the Secret {place}/{name} has no key {key}")))
     }
 }

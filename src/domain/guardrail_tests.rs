@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::advice::provider::DecisionPolicy;
 use crate::domain::facts::PodPolicy;
 use crate::domain::fixture::{self, at};
 use crate::domain::known_good::Trust;
@@ -39,6 +40,7 @@ fn case() -> Case {
             probes: ProbePolicy::default(),
             rollback: RollbackPolicy::default(),
             storm: StormPolicy::default(),
+            decision: DecisionPolicy::default(),
         },
         workload: Workload { replicas: 1, ..fixture::workload(Some("bad"), &[("good", 1), ("bad", 2)]) },
         current: Current {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::advice::provider::DecisionPolicy;
 use super::facts::PodPolicy;
 use super::judge::{Baseline, Kind as SignalKind, Settings, SignalSettings};
 use super::logs::LogPolicy;
@@ -304,6 +305,8 @@ pub struct Policy {
     pub rollback: RollbackPolicy,
     /// When undos of the class become too many.
     pub storm: StormPolicy,
+    /// Who is asked for a second opinion.
+    pub decision: DecisionPolicy,
 }
 
 impl Policy {

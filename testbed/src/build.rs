@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{cache, need};
+use crate::{cache, llm, need};
 
 /// One Go module whose `tool` lines are built together.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub enum Extra {
     Helm,
     /// Flux's kustomize-controller and the definitions of what it reads.
     Flux,
+    /// llama.cpp's server of language models, from a Python wheel.
+    Llm,
 }
 
 const PLAIN_LDFLAGS: &str = "-s -w";
@@ -120,12 +122,14 @@ static FLUX: Module = Module {
 
 impl Extra {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Helm, Self::Flux];
+    pub const ALL: [Self; 3] = [Self::Helm, Self::Flux, Self::Llm];
 
-    fn module(self) -> &'static Module {
+    /// What Go builds; the other is no part of a cluster, but runs beside one.
+    fn module(self) -> Option<&'static Module> {
         match self {
-            Self::Helm => &HELM,
-            Self::Flux => &FLUX,
+            Self::Helm => Some(&HELM),
+            Self::Flux => Some(&FLUX),
+            Self::Llm => None,
         }
     }
 }
@@ -221,7 +225,10 @@ pub async fn ensure(extras: &[Extra]) -> Result<Vec<Program>> {
     let path = need::search_path();
     let go = need::go(&path);
     let version = go.as_ref().ok().and_then(|go| go_version(go));
-    let wanted: Vec<&Module> = MODULES.iter().chain(extras.iter().map(|extra| extra.module())).collect();
+    let wanted: Vec<&Module> = MODULES.iter().chain(extras.iter().filter_map(|extra| extra.module())).collect();
+    if extras.contains(&Extra::Llm) {
+        llm::ensure().await?;
+    }
     let mut found = locate(&root, version.as_deref(), &wanted);
     if found.is_none() {
         let go = go?;
@@ -237,9 +244,9 @@ pub async fn ensure(extras: &[Extra]) -> Result<Vec<Program>> {
         found = locate(&root, Some(version), &wanted);
     }
     let mut found = found.context("the cache was emptied while the testbed was built, run it again")?;
-    for extra in Extra::ALL.into_iter().filter(|extra| !extras.contains(extra)) {
-        if let Some(folder) = extra.module().find(&root, version.as_deref()) {
-            found.extend(extra.module().files(&folder));
+    for module in Extra::ALL.iter().filter(|extra| !extras.contains(extra)).filter_map(|extra| extra.module()) {
+        if let Some(folder) = module.find(&root, version.as_deref()) {
+            found.extend(module.files(&folder));
         }
     }
     Ok(found)

@@ -26,7 +26,7 @@ pub async fn the_api_server_refuses_each_bad_spec_with_its_sentence(scene: Scene
     let guards = cases["guards"].as_array().context("guards")?.iter();
     let guards = guards.map(|case| (object("DeploymentGuard", &case["spec"]), case));
     let classes = cases["classes"].as_array().context("classes")?.iter();
-    let classes = classes.map(|case| (object("GuardClass", &json!({"prometheus": case["prometheus"]})), case));
+    let classes = classes.map(|case| (object("GuardClass", &class_of(case)), case));
     for (manifest, case) in guards.chain(classes) {
         let sentence = case["sentence"].as_str().context("sentence")?;
         refused(&scene, &manifest, sentence).await?;
@@ -40,7 +40,35 @@ pub async fn the_api_server_refuses_each_bad_spec_with_its_sentence(scene: Scene
     ] {
         refused(&scene, &object("DeploymentGuard", &spec), sentence).await?;
     }
+    for (provider, sentence) in [
+        (json!({"kind": "cohere"}), "spec.providers[0].kind: Unsupported value"),
+        (json!({"retries": 2}), "spec.providers[0].retries"),
+        // Secrets lie in the operator's namespace; there is no word for another.
+        (
+            json!({"apiKeySecretRef": {"name": "k", "key": "k", "namespace": "shop"}}),
+            "unknown field \"spec.providers[0].apiKeySecretRef.namespace\"",
+        ),
+        (json!({"apiKeySecretRef": {"name": "shop/k", "key": "k"}}), "spec.providers[0].apiKeySecretRef.name"),
+    ] {
+        refused(&scene, &object("GuardClass", &class_of(&json!({"provider": provider}))), sentence).await?;
+    }
     Ok(())
+}
+
+/// A class in which only what the case names is unusual.
+fn class_of(case: &Value) -> Value {
+    let mut spec = json!({"prometheus": {"url": "http://prometheus"}});
+    for field in ["prometheus", "budgets"].into_iter().filter(|field| !case[field].is_null()) {
+        spec[field] = case[field].clone();
+    }
+    if let Some(fields) = case["provider"].as_object() {
+        let mut provider = json!({"name": "local", "kind": "openai", "model": "m"});
+        for (name, value) in fields {
+            provider[name] = value.clone();
+        }
+        spec["providers"] = json!([provider]);
+    }
+    spec
 }
 
 async fn refused(scene: &Scene, manifest: &str, sentence: &str) -> Result<()> {

@@ -7,7 +7,9 @@ pub mod authority;
 pub mod breaker;
 pub mod budget;
 pub mod chain;
+pub mod endpoint;
 pub mod prompt;
+pub mod provider;
 pub mod reply;
 pub mod request;
 
