@@ -7,7 +7,6 @@ use deployment_guard::advise::{Failed, Gate, Provider, Secrets};
 use deployment_guard::domain::advice::provider::Wire;
 use deployment_guard::domain::advice::request::{Sendable, redact_request};
 use deployment_guard::domain::advice::{Failure, Rung, Usage};
-use deployment_guard::domain::redact::Redactor;
 use secrecy::SecretString;
 
 use crate::rig::{KEY, Open, SECOND, policy, ports, prompt, provider, redactor, secrets};
@@ -165,7 +164,7 @@ struct Changing(Mutex<Vec<String>>, fn(String) -> Result<String, Failure>);
 impl Gate for Changing {
     fn let_out(&self, body: String) -> Result<Sendable, Failure> {
         self.0.lock().unwrap().push(body.clone());
-        (self.1)(body).and_then(|body| redact_request(&body, &Redactor::new()))
+        (self.1)(body).and_then(|body| redact_request(&body, &redactor()))
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Open;
 
 impl Gate for Open {
     fn let_out(&self, body: String) -> Result<Sendable, Failure> {
-        redact_request(&body, &Redactor::new())
+        redact_request(&body, &redactor())
     }
 }
 
