@@ -20,6 +20,7 @@ use crate::domain::finding::{Finding, Novelty, Source};
 use crate::domain::outcome::{Decider, Verdict};
 use crate::domain::plan::{self, Current, Stage};
 use crate::domain::policy::Policy;
+use crate::domain::recording;
 use crate::domain::rollout::Workload;
 use crate::record::events::EventReason;
 
@@ -50,6 +51,7 @@ pub(super) fn weigh(
     let ruled = heard.as_ref().map(|heard| (heard, ruling(policy, &ground, heard)));
     if let Some((heard, ruling)) = &ruled {
         show(case, heard, ruling.as_ref());
+        keep(case, policy, current, (heard, ruling.as_ref(), &ground));
     }
     let counts = |heard: &Heard| heard.fresh || heard.hash == hash;
     let advice = ruled.as_ref().filter(|(heard, _)| counts(heard)).and_then(|(heard, ruling)| {
@@ -179,6 +181,24 @@ fn show(case: &mut Case<'_>, heard: &Heard, ruling: Option<&Ruling>) {
     if let Some(analysis) = &mut case.draft.analysis {
         analysis.advice = advice;
         analysis.attempts = attempts(&heard.attempts);
+    }
+}
+
+/// What was heard belongs to the recording: a replay rules on it again.
+fn keep(
+    case: &mut Case<'_>,
+    policy: &Policy,
+    current: &Current,
+    (heard, ruling, ground): (&Heard, Option<&Ruling>, &Ground),
+) {
+    let decides = ruling == Some(&Ruling::Rollback);
+    let Some((by, opinion)) = heard.opinion.as_ref().filter(|_| heard.fresh || decides) else { return };
+    let held = ground.held || ground.blind;
+    let line = recording::write_opinion(by, policy.decision.authority, held, &heard.known, opinion);
+    let name = case.rollout(&current.revision);
+    match case.ctx.recordings.note(&name, &line) {
+        Ok(()) => case.recorded = Some(name),
+        Err(error) => tracing::warn!(%error, "the recording was not written"),
     }
 }
 

@@ -76,6 +76,18 @@ impl Recordings {
         Ok(())
     }
 
+    /// Writes a line between two steps of a rollout that is recorded already.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn note(&self, rollout: &str, line: &str) -> std::io::Result<()> {
+        let Some(path) = self.directory.as_deref().map(|directory| place(directory, rollout)) else { return Ok(()) };
+        if !path.exists() {
+            return Ok(());
+        }
+        OpenOptions::new().append(true).open(&path)?.write_all(format!("{line}\n").as_bytes())
+    }
+
     /// The name of a rollout's file and the SHA-256 of what stands in it, if it is recorded.
     #[must_use]
     pub fn reference(&self, rollout: &str) -> Option<(String, String)> {

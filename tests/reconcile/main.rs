@@ -5,6 +5,7 @@
 //! port on 127.0.0.1.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)] // A test that cannot go on says so.
 
+mod advice;
 mod api_server;
 mod approval;
 mod causes;

@@ -9,6 +9,7 @@ mod conclude;
 mod header;
 mod json;
 mod line;
+mod opinion;
 mod past;
 mod replay;
 mod rollout;
@@ -19,6 +20,7 @@ use std::fmt;
 
 pub use conclude::Conclusion;
 pub use header::Header;
+pub use opinion::write_opinion;
 pub use replay::{Replay, StepReport, StepSignal};
 pub use write::{write_header, write_step, write_step_beside};
 

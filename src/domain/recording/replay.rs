@@ -10,7 +10,7 @@ use super::header::Header;
 use super::json::{Path, parse};
 use super::line::{Line, Reading, Which};
 use super::seed::SeedRun;
-use super::{Fault, Form};
+use super::{Fault, Form, opinion};
 use crate::domain::judge::{
     Design, Finding, History, Judgement, Kind, Observed, Overlap, Seen, Settings, Sides, SignalDesign, State, judge,
 };
@@ -94,6 +94,12 @@ impl Replay {
         if text.trim().is_empty() {
             return Ok(Vec::new());
         }
+        if opinion::is_one(text) {
+            let heard = opinion::read(text).map_err(|message| Fault::of_line(number, message))?;
+            let reports = if matches!(self.stage, Stage::Gathering(_)) { self.begin() } else { Vec::new() };
+            self.hear(&heard);
+            return Ok(reports);
+        }
         let line = parse(text)
             .and_then(|json| Line::read(&json, &Path::ROOT, Which::Step, &self.header.names))
             .map_err(|wrong| Fault::new(number, wrong))?;
@@ -120,6 +126,17 @@ impl Replay {
             Stage::Gathering(_) => conclude::at_end(None, None, wish),
         };
         (reports, conclusion)
+    }
+
+    /// An opinion counts after the step before it; the formula asks nobody.
+    fn hear(&mut self, heard: &opinion::Line) {
+        let Stage::Evidence(judging) = &self.stage else { return };
+        let Some(judged) = &judging.judged else { return };
+        let alpha = f64::from(judging.settings.alpha_ppm) / 1e6;
+        let certified = judging.state.certified.is_some();
+        if let Some(conclusion) = opinion::after(heard, judged, alpha, certified, self.steps) {
+            self.stage = Stage::Decided(conclusion);
+        }
     }
 
     /// Time goes on, and every signal keeps its form.

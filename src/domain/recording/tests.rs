@@ -483,3 +483,71 @@ proptest! {
         }
     }
 }
+
+/// The line of an opinion that cites something abnormal.
+fn opinion(decision: &str, authority: &str, held: bool) -> String {
+    format!(
+        r#"{{"opinion":{{"by":"m","decision":"{decision}","confidence":80,"authority":"{authority}","citesAbnormal":true,"held":{held}}}}}"#
+    )
+}
+
+/// Steps of which each adds a little evidence, and at which the last one stands in the grey zone.
+fn up_to_grey(extra: &[String]) -> (Vec<StepReport>, Conclusion) {
+    let header = header("");
+    let lines = |count: u32| (1..=count).map(|step| errors(15 * step, (8, 400), (4, 400))).collect::<Vec<_>>();
+    let grey = (1..400).find(|count| {
+        let (reports, _) = run(&header, lines(*count));
+        reports.last().and_then(|report| report.ln_e).is_some_and(|ln_e| ln_e >= 10.0_f64.ln() && ln_e < 100.0_f64.ln())
+    });
+    let mut all = lines(grey.expect("no step in the grey zone"));
+    all.extend(extra.iter().cloned());
+    run(&header, all)
+}
+
+#[test]
+fn an_opinion_in_the_grey_zone_decides_a_replay_as_it_decided_live() {
+    let (_, alone) = up_to_grey(&[]);
+    assert_ne!(alone.decision, Verdict::Rollback);
+    let (reports, decided) = up_to_grey(&[opinion("ROLLBACK", "TieBreak", false)]);
+    assert_eq!((decided.decision, decided.reason), (Verdict::Rollback, Reason::LLMDecision));
+    assert_eq!(decided.deciding_step, reports.last().map(|report| report.step));
+    for changes_nothing in [
+        opinion("CONTINUE", "TieBreak", false),
+        opinion("ROLLBACK", "Advisory", false),
+        opinion("ROLLBACK", "TieBreak", true),
+    ] {
+        assert_eq!(up_to_grey(&[changes_nothing]).1, alone);
+    }
+}
+
+#[test]
+fn an_opinion_below_the_grey_zone_decides_nothing_in_a_replay() {
+    let lines = [errors(15, (1, 400), (1, 400)), opinion("ROLLBACK", "TieBreak", false)];
+    assert_ne!(run(&header(""), lines).1.decision, Verdict::Rollback);
+}
+
+#[test]
+fn a_line_that_is_no_opinion_is_refused_with_its_cure() {
+    let of = |line: &str| fault(&header(""), &[line]).2;
+    assert!(of(&opinion("MAYBE", "TieBreak", false)).contains("write ROLLBACK, CONTINUE or INCONCLUSIVE"));
+    assert!(of(&opinion("ROLLBACK", "Tie", false)).contains("write Advisory, TieBreak or Decide"));
+    assert!(of(r#"{"opinion":{"by":"m"}}"#).contains("is no opinion"));
+    let written = write_opinion(
+        "m",
+        crate::domain::advice::authority::Authority::TieBreak,
+        false,
+        &[],
+        &crate::domain::advice::reply::Opinion {
+            verdict: Verdict::Continue,
+            confidence: crate::domain::outcome::Confidence::percent(80.0),
+            class: crate::domain::outcome::FailureClass::Other,
+            reasoning: String::new(),
+            evidence: Vec::new(),
+            suggested_fix: String::new(),
+        },
+    );
+    assert_eq!(
+        written,
+        opinion("CONTINUE", "TieBreak", false).replace("\"citesAbnormal\":true", "\"citesAbnormal\":false")
+    );
+}

@@ -1,0 +1,181 @@
+//! Language models in the loop: what they may decide, what they explain, and that their death changes a sentence only.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::api_server::Key;
+use super::prometheus::{GOOD, Load};
+use super::rig::{BAD_IMAGE, Operator, Rig, because, is};
+
+/// A model on a port of its own; answers as a test says, and keeps what it was asked.
+#[derive(Clone)]
+struct Model {
+    url: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Model {
+    /// `answer` makes a status and the reply's text from the case.
+    async fn start(answer: impl Fn(&str) -> (u16, String) + Clone + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let record = asked.clone();
+        let app = axum::Router::new().fallback(move |request: Request| {
+            let (record, answer) = (record.clone(), answer.clone());
+            async move {
+                let body = to_bytes(request.into_body(), 1 << 20).await.unwrap();
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let case = body["messages"][1]["content"].as_str().unwrap().to_owned();
+                let (status, text) = answer(&case);
+                record.lock().unwrap().push(case);
+                let reply = json!({
+                    "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
+                });
+                Response::builder().status(status).body(Body::from(reply.to_string())).unwrap()
+            }
+        });
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn opinion(decision: &str, evidence: &[&str]) -> String {
+    json!({
+        "decision": decision, "confidence": 80, "failure_class": "performance", "evidence": evidence,
+        "reasoning": "the model says so", "suggested_fix": "look at the last change",
+    })
+    .to_string()
+}
+
+/// A guard that knows these models, in this order.
+async fn watching(models: &[&Model], guard: Value) -> (Rig, Operator) {
+    let rig = Rig::empty().await;
+    let provider = |(place, model): (usize, &&Model)| json!({"name": format!("m{place}"), "kind": "openai", "model": "m", "baseURL": model.url, "timeout": "2s"});
+    let providers: Vec<Value> = models.iter().enumerate().map(provider).collect();
+    rig.class("default", json!({"providers": providers}));
+    super::deployments::push(&rig.api, "shop", "shop:v1");
+    rig.until("shop:v1 has pods", || super::deployments::pods_of(&rig.api, "shop").len() == 2).await;
+    rig.guard("guard", guard);
+    let operator = rig.operator();
+    rig.adopted("guard").await;
+    (rig, operator)
+}
+
+fn class(rig: &Rig) -> Value {
+    let key = Key::new("deploymentguard.dev", "guardclasses", "", "default");
+    rig.api.get(&key).unwrap_or_default()["status"].take()
+}
+
+fn events(rig: &Rig, reason: &str) -> usize {
+    rig.api.all("events").into_iter().filter(|(_, event)| event["reason"] == reason).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undo_is_explained_afterwards_and_a_model_that_disagrees_is_shown_as_clamped() {
+    let model = Model::start(|_| (200, opinion("CONTINUE", &["S1"]))).await;
+    let (rig, _operator) = watching(&[&model], json!({})).await;
+    rig.push(BAD_IMAGE);
+    let undone = rig.status("guard", "the undo", |s| s["lastDecision"]["action"] == "RolledBack").await;
+    assert_eq!(undone["lastDecision"]["decider"], "seed-formula", "{undone:#}");
+    let status = rig.status("guard", "the explanation", |s| s["lastDecision"]["advice"].is_object()).await;
+    let decision = &status["lastDecision"];
+    assert_eq!(decision["advice"]["by"], "llm/m0", "{decision:#}");
+    assert_eq!(decision["advice"]["clampedBy"], "evidence", "{decision:#}");
+    assert_eq!(decision["attempts"][0]["outcome"], "answered", "{decision:#}");
+    assert_eq!((rig.undos().len(), rig.image().as_str()), (1, "shop:v1"));
+    rig.until("the class says that it answers", || is(&class(&rig), "LLMAvailable", "True")).await;
+    let class = class(&rig);
+    assert_eq!(class["providers"][0]["callsToday"], 1, "{class:#}");
+    assert_eq!(class["budget"]["day"]["tokens"], 1100, "{class:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_that_are_dead_change_nothing_but_a_sentence() {
+    let dead = Model::start(|_| (500, String::new())).await;
+    let liar = Model::start(|_| (200, opinion("ROLLBACK", &["S99"]))).await;
+    let (rig, _operator) = watching(&[&dead, &liar], json!({})).await;
+    rig.push(BAD_IMAGE);
+    let status = rig.status("guard", "the attempts", |s| s["lastDecision"]["attempts"].is_array()).await;
+    let decision = &status["lastDecision"];
+    assert_eq!((&decision["decision"], &decision["decider"]), (&json!("ROLLBACK"), &json!("seed-formula")));
+    let outcomes: Vec<_> = decision["attempts"].as_array().unwrap().iter().map(|one| one["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["server_error", "server_error", "invalid"], "{decision:#}");
+    assert!(decision["advice"].is_null(), "{decision:#}");
+    rig.until("it is told", || events(&rig, "LLMFallback") > 0).await;
+    assert_eq!(rig.image(), "shop:v1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_decide_a_rollback_that_cites_nothing_abnormal_is_not_done_and_is_shown() {
+    let hostile = Model::start(|_| (200, opinion("ROLLBACK", &["S1"]))).await;
+    let (rig, _operator) = watching(&[&hostile], json!({"decision": {"authority": "Decide"}})).await;
+    // Too few requests to say anything.
+    rig.prometheus.image("shop:v2", Load { requests_per_second: 1.0, ..GOOD });
+    rig.push("shop:v2");
+    let clamped = |s: &Value| s["lastDecision"]["advice"]["clampedBy"].is_string();
+    let status = rig.status("guard", "the end of the window", clamped).await;
+    let decision = &status["lastDecision"];
+    assert_eq!(
+        (&decision["decision"], &decision["advice"]["clampedBy"]),
+        (&json!("CONTINUE"), &json!("no-abnormal-evidence"))
+    );
+    assert_eq!((rig.undos().len(), rig.image().as_str()), (0, "shop:v2"));
+    assert!(hostile.asked().len() <= 3, "maxCallsPerRollout: {}", hostile.asked().len());
+}
+
+/// 2 % of errors where there were none, in few requests: evidence grows slowly.
+const SLIGHT: Load = Load { requests_per_second: 30.0, errors: 0.03, ..GOOD };
+
+async fn in_the_grey_zone(model: &Model, authority: &str) -> (Rig, Operator) {
+    let rig = Rig::empty().await;
+    rig.prometheus.image("shop:v1", GOOD);
+    rig.prometheus.image("shop:slight", SLIGHT);
+    let provider = json!({"name": "m0", "kind": "openai", "model": "m", "baseURL": model.url});
+    rig.class("default", json!({"providers": [provider]}));
+    super::deployments::push(&rig.api, "shop", "shop:v1");
+    rig.until("shop:v1 has pods", || super::deployments::pods_of(&rig.api, "shop").len() == 2).await;
+    let past = (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(10)).to_string();
+    for key in super::deployments::pods_of(&rig.api, "shop") {
+        rig.prometheus.aged(&key.name, 600.0);
+        rig.api.change(&key, |pod| {
+            pod["metadata"]["creationTimestamp"] = json!(past);
+            pod["status"]["conditions"][0]["lastTransitionTime"] = json!(past);
+        });
+    }
+    let analysis = json!({"scorer": "Evidence", "window": "30m", "falseRollbackRate": "0.01%"});
+    rig.guard("guard", json!({"analysis": analysis, "decision": {"authority": authority}}));
+    let operator = rig.operator();
+    rig.adopted("guard").await;
+    rig.push("shop:slight");
+    (rig, operator)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_grey_zone_a_model_decides_and_the_record_names_it() {
+    let model = Model::start(|_| (200, opinion("ROLLBACK", &["S1"]))).await;
+    let (rig, _operator) = in_the_grey_zone(&model, "TieBreak").await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let s = rig.status_of("guard");
+        println!("GZ {} {} {}", s["analysis"]["oneIn"], s["analysis"]["message"], s["signals"]);
+    }
+    let status = rig.status("guard", "the undo", |s| s["lastDecision"]["action"] == "RolledBack").await;
+    let decision = &status["lastDecision"];
+    assert_eq!((&decision["decider"], &decision["reason"]), (&json!("llm/m0"), &json!("LLMDecision")), "{decision:#}");
+    assert!(
+        because(&status, "Healthy", "RollbackStarted") || because(&status, "Healthy", "RollbackSucceeded"),
+        "{status:#}"
+    );
+    assert_eq!(decision["advice"]["proposed"], "ROLLBACK", "{decision:#}");
+}
