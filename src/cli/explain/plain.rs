@@ -40,7 +40,7 @@ pub(super) fn value(found: &Value) -> Value {
 pub(super) fn wrapped(text: &str, indent: usize) -> String {
     let pad = " ".repeat(indent);
     // A number stays with its unit.
-    let text = text.replace(" %", "\u{a0}%").replace("= ", "=\u{a0}");
+    let text = text.replace(" %", "\u{a0}%").replace(" = ", "\u{a0}=\u{a0}");
     let (mut lines, mut last) = (Vec::new(), String::new());
     for word in text.split([' ', '\n', '\t']).filter(|word| !word.is_empty()) {
         if !last.is_empty() && indent + last.chars().count() + 1 + word.chars().count() > WIDTH {
