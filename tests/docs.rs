@@ -1,10 +1,16 @@
-//! What the documentation says is shown by a test is shown by one that exists and is run.
+//! What the documentation says is shown by a test is shown by one that exists and is run, and what it has you write can be read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use deployment_guard::api::{DeploymentGuard, GuardClass, decision, providers};
+use deployment_guard::domain::advice::Failure;
+use deployment_guard::domain::advice::authority::{Authority, Limit};
+use deployment_guard::domain::advice::prompt::DataPolicy;
+use serde_json::{Value, json};
 
 const TABLE: &str = "## Situations";
 const WAITS: &str = "waits for the chart";
@@ -94,4 +100,156 @@ fn a_name_that_is_no_test_is_noticed() {
         assert!(trouble(name).is_some(), "{name}");
     }
     assert_eq!(trouble("src/act/tests.rs::what_is_gone_stops_quietly"), None);
+}
+
+fn llm() -> String {
+    fs::read_to_string(root().join("docs/llm.md")).unwrap()
+}
+
+/// Blocks of a page in one language.
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
+    let open = format!("\n```{language}\n");
+    page.split(&open).skip(1).map(|rest| rest.split_once("\n```\n").expect("a block ends").0).collect()
+}
+
+/// The class of a block; one that shows providers only stands in the smallest class there is.
+fn class(block: &Value) -> GuardClass {
+    let small = json!({
+        "apiVersion": "deploymentguard.dev/v1alpha1", "kind": "GuardClass", "metadata": {"name": "default"},
+        "spec": {"prometheus": {"url": "http://prometheus.monitoring:9090"}, "providers": block["providers"]},
+    });
+    let whole = if block["kind"] == "GuardClass" { block } else { &small };
+    serde_json::from_value(whole.clone()).unwrap_or_else(|error| panic!("{error}\n{whole:#}"))
+}
+
+#[test]
+fn every_setting_for_language_models_that_is_shown_can_be_used() {
+    let page = llm();
+    let (mut names, mut guards, mut first) = (BTreeSet::new(), 0, None);
+    for text in blocks(&page, "yaml") {
+        let block: Value = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        if block["decision"].is_object() {
+            let guard = json!({
+                "apiVersion": "deploymentguard.dev/v1alpha1", "kind": "DeploymentGuard", "metadata": {"name": "api"},
+                "spec": {"targetRef": {"name": "api"}, "decision": block["decision"]},
+            });
+            let guard: DeploymentGuard = serde_json::from_value(guard).unwrap();
+            let class: &GuardClass = first.as_ref().expect("the class stands before the guard");
+            decision::parse(&guard.spec.decision, &class.spec).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            guards += 1;
+            continue;
+        }
+        let class = class(&block);
+        let policy = providers::parse(&class.spec).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        names.extend(policy.providers.into_iter().map(|provider| provider.name));
+        first.get_or_insert(class);
+    }
+    let wanted =
+        ["anthropic", "azure", "gemini", "groq", "local", "ollama", "openai", "openrouter", "together", "vllm"];
+    assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), wanted);
+    assert_eq!(guards, 1);
+}
+
+/// Every way to fail; a new one does not compile until it stands here.
+fn failures() -> Vec<Failure> {
+    let all = vec![
+        Failure::Timeout,
+        Failure::Unreachable,
+        Failure::Tls,
+        Failure::Unauthorized,
+        Failure::UnknownModel,
+        Failure::RateLimited(None),
+        Failure::Server(500),
+        Failure::Refused(400),
+        Failure::Redirected,
+        Failure::TooLarge,
+        Failure::Truncated,
+        Failure::Declined,
+        Failure::Empty,
+        Failure::Unreadable,
+        Failure::Invalid,
+        Failure::BreakerOpen,
+        Failure::BudgetExhausted,
+        Failure::NotSendable,
+    ];
+    for failure in &all {
+        match failure {
+            Failure::Timeout
+            | Failure::Unreachable
+            | Failure::Tls
+            | Failure::Unauthorized
+            | Failure::UnknownModel
+            | Failure::RateLimited(_)
+            | Failure::Server(_)
+            | Failure::Refused(_)
+            | Failure::Redirected
+            | Failure::TooLarge
+            | Failure::Truncated
+            | Failure::Declined
+            | Failure::Empty
+            | Failure::Unreadable
+            | Failure::Invalid
+            | Failure::BreakerOpen
+            | Failure::BudgetExhausted
+            | Failure::NotSendable => {}
+        }
+    }
+    all
+}
+
+/// First cells of the table under a heading or a sentence, in code.
+fn first_cells(page: &str, after: &str) -> Vec<String> {
+    let section = page.split_once(after).unwrap_or_else(|| panic!("no {after:?}")).1;
+    let rows = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    rows.skip(2).filter_map(|row| Some(row.split('`').nth(1)?.to_owned())).collect()
+}
+
+#[test]
+fn every_outcome_clamp_authority_and_policy_is_explained_and_no_other() {
+    let page = llm();
+    let mut words: Vec<String> = failures().iter().map(|failure| failure.word().to_owned()).collect();
+    words.insert(0, "answered".to_owned());
+    assert_eq!(first_cells(&page, "## When it does not work"), words);
+    let limits = [
+        Limit::HardFact,
+        Limit::Evidence,
+        Limit::CertifiedHealth,
+        Limit::Held,
+        Limit::Blind,
+        Limit::Advisory,
+        Limit::BelowGreyZone,
+        Limit::NoAbnormalEvidence,
+    ];
+    assert_eq!(first_cells(&page, "**What clamps**"), limits.map(Limit::as_str));
+    let authorities: Vec<&str> = Authority::ALL.iter().map(|authority| authority.as_str()).collect();
+    assert_eq!(first_cells(&page, "## Authority"), authorities);
+    let policies: Vec<&str> = DataPolicy::ALL.iter().map(|policy| policy.as_str()).collect();
+    assert_eq!(first_cells(&page, "## What leaves the cluster"), policies);
+}
+
+#[test]
+fn what_is_shown_of_a_prompt_and_of_a_story_is_what_tests_have() {
+    let page = llm();
+    let golden = include_str!("../src/domain/advice/prompt/golden/redacted.txt");
+    let user = golden.split("\n=====\n").nth(1).unwrap().trim_end();
+    assert!(blocks(&page, "text").contains(&user), "the prompt that is shown is not the golden one");
+    let story = include_str!("../src/cli/explain/golden/grey-zone.txt");
+    assert!(page.contains(story), "the story that is shown is not the golden one");
+    let guarantee = fs::read_to_string(root().join("docs/evidence.md")).unwrap().replace("\n> ", " ");
+    let quoted = page.replace("\n> ", " ");
+    let said = quoted.split("With `authority: TieBreak`").nth(1).unwrap().split("\n\n").next().unwrap();
+    assert!(
+        guarantee.contains(&format!("With `authority: TieBreak`{said}")),
+        "the guarantee is not quoted word for word"
+    );
+}
+
+#[test]
+fn what_is_said_of_prompt_injection_is_shown_by_tests() {
+    let page = llm();
+    let section = page.split_once("## Prompt injection").unwrap().1.split_once("\n## ").unwrap().0;
+    let shown: Vec<&str> = section.lines().filter(|line| line.starts_with('|')).flat_map(names).collect();
+    assert!(shown.len() >= 8, "{shown:?}");
+    let wrong: Vec<String> = shown.iter().filter_map(|name| trouble(name)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -4,6 +4,7 @@
 //! Must never import: `console`.
 
 mod crd;
+mod explain;
 mod llm_check;
 mod operator;
 mod replay;
@@ -31,6 +32,8 @@ enum Command {
     Crd(crd::Arguments),
     /// Judge recorded readings without a cluster.
     Replay(replay::Arguments),
+    /// Tell one decision of a guard: on what it rests, who was asked, what was done.
+    Explain(explain::Arguments),
     /// Ask each language model of a GuardClass once and say what works.
     LlmCheck(llm_check::Arguments),
 }
@@ -42,6 +45,7 @@ pub fn run() -> ExitCode {
         Command::Run(arguments) => operator::run(arguments),
         Command::Crd(arguments) => crd::run(&arguments),
         Command::Replay(arguments) => Ok(replay::run(&arguments)),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::LlmCheck(arguments) => llm_check::run(&arguments),
     };
     result.unwrap_or_else(|error| {

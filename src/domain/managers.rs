@@ -23,6 +23,9 @@ pub const TEMPLATES: &str = "deployment-guard/templates";
 /// Sample ConfigMaps.
 pub const SAMPLES: &str = "deployment-guard/samples";
 
+/// What language models were asked and said.
+pub const ADVICE: &str = "deployment-guard/advice";
+
 /// The leader's Lease.
 pub const LEASE: &str = "deployment-guard/lease";
 

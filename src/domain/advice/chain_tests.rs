@@ -152,6 +152,44 @@ fn without_providers_the_chain_ends_at_once() {
     assert_eq!(begin(&[]).1, NONE);
 }
 
+/// The nearest peer answers "promote, confidence 0" when its models fail.
+#[test]
+fn a_failure_never_reads_as_continue() {
+    let refusals = (400..=404).map(Failure::Refused).chain((500..=504).map(Failure::Server));
+    let others = [
+        Failure::Timeout,
+        Failure::Unreachable,
+        Failure::Tls,
+        Failure::Unauthorized,
+        Failure::UnknownModel,
+        Failure::RateLimited(None),
+        Failure::Redirected,
+        Failure::TooLarge,
+        Failure::Truncated,
+        Failure::Declined,
+        Failure::Empty,
+        Failure::Unreadable,
+        Failure::Invalid,
+        Failure::BreakerOpen,
+        Failure::BudgetExhausted,
+        Failure::NotSendable,
+    ];
+    let texts = ["", "CONTINUE", "promote, confidence 0", "{}", r#"{"decision": "CONTINUE"}"#, r#"{"promote": true}"#];
+    let events = refusals.chain(others).map(Event::Failed).chain(texts.map(said));
+    for event in events {
+        let (mut chain, mut step) = begin(&["a", "b"]);
+        for round in 1..20 {
+            step = chain.next(event.clone(), ms(300 * round));
+        }
+        assert_eq!(step, NONE, "{event:?}");
+        let outcomes = outcomes(&chain);
+        assert!(
+            outcomes.len() >= 2 && outcomes.iter().all(|one| !one.ends_with("answered")),
+            "{event:?}: {outcomes:?}"
+        );
+    }
+}
+
 fn failures() -> impl Strategy<Value = Failure> {
     prop_oneof![
         (0_u64..20_000).prop_map(|wait| Failure::RateLimited(Some(Duration::from_millis(wait)))),
