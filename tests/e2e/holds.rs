@@ -81,6 +81,14 @@ pub async fn a_node_on_which_every_version_crashes_is_not_held_against_a_release
     // From now on everything that starts there ends, also what a second workload starts.
     let other = scene.shop_named("other").replicas(2).on_node("node-2").exits_on_node("node-2");
     scene.push(&other).await?;
+    // Until something else has ended there too, nobody can know that it is the node.
+    let ended = async || {
+        let pods = scene.get(&["pods", "-l", "app=other"]).await.map_err(|error| format!("{error:#}"))?;
+        let items = pods["items"].as_array().cloned().unwrap_or_default();
+        let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_i64().unwrap_or(0);
+        if items.iter().any(|pod| restarts(pod) > 0) { Ok(()) } else { Err("nothing ended there yet".to_owned()) }
+    };
+    wait_for("the other workload to end on the node", Duration::from_secs(60), ended).await?;
     scene.push(&first.clone().version("v2").exits_on_node("node-2")).await?;
     held(&scene, &["NodeProblem"], 2).await
 }

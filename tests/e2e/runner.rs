@@ -19,7 +19,7 @@ use crate::scene::Scene;
 use crate::world;
 
 /// No test may take longer.
-const LIMIT: Duration = Duration::from_mins(4);
+const LIMIT: Duration = Duration::from_mins(6);
 /// A test mostly waits, so more of them than cores.
 const SIDE_BY_SIDE: usize = 6;
 
