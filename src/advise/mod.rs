@@ -174,11 +174,24 @@ impl Provider {
     /// # Errors
     /// If no answer came within `within`, or the provider's own time-out if that is shorter, or it is none.
     pub async fn ask(&self, prompt: &Prompt, rung: Rung, within: Duration) -> Result<Answer, Failed> {
+        self.exchange(prompt, rung, within).await.1
+    }
+
+    /// The same, with the body that left last; none if nothing did.
+    pub async fn exchange(
+        &self,
+        prompt: &Prompt,
+        rung: Rung,
+        within: Duration,
+    ) -> (Option<Sendable>, Result<Answer, Failed>) {
         let deadline = Instant::now() + within.min(self.policy.timeout);
         loop {
             let manner = self.dialect.manner();
             let body = self.body(prompt, rung, manner).to_string();
-            let body = self.ports.gate.let_out(body).map_err(|failure| self.failed(failure, "it was not sent"))?;
+            let body = match self.ports.gate.let_out(body) {
+                Ok(body) => body,
+                Err(failure) => return (None, Err(self.failed(failure, "it was not sent"))),
+            };
             let started = Instant::now();
             let answer = match timeout_at(deadline, self.call(&body, rung)).await {
                 Ok(answer) => answer,
@@ -191,7 +204,7 @@ impl Provider {
             match answer {
                 Err(Failed { failure: Failure::Refused(400 | 422), said, .. }) if self.dialect.learn(manner, &said) => {
                 }
-                answer => return answer,
+                answer => return (Some(body), answer),
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::observe::nodes::NodeIndex;
 use crate::observe::pods::PodIndex;
 use crate::observe::workload::WorkloadIndex;
 use crate::record::events::Events;
+use crate::record::prompts::Prompts;
 use crate::record::recordings::Recordings;
 use crate::record::samples::Samples;
 use crate::record::templates::Templates;
@@ -68,6 +69,8 @@ pub struct Context {
     pub events: Events,
     /// Writes training samples.
     pub samples: Samples,
+    /// Keeps what language models were asked.
+    pub prompts: Prompts,
     /// Keeps templates.
     pub templates: Templates,
     /// Asks language models.

@@ -21,10 +21,11 @@ use crate::domain::advice::chain::{Attempt, Chain, Event, Outcome, Step, Turn};
 use crate::domain::advice::prompt::{self, Known, Prompt};
 use crate::domain::advice::provider::DecisionPolicy;
 use crate::domain::advice::reply::Opinion;
-use crate::domain::advice::{Failure, Rung};
+use crate::domain::advice::{Failure, Rung, Usage};
 use crate::domain::rollout::RevisionHash;
 use crate::observe::pods::WorkloadKey;
 use crate::observe::workload;
+use crate::record::prompts::Call;
 
 /// How long reading the templates may take; without them the model is told less.
 const TEMPLATES: Duration = Duration::from_secs(1);
@@ -96,6 +97,8 @@ struct Room {
     running: bool,
     heard: Option<Heard>,
     explained: Option<Heard>,
+    /// What left and what came back, until it is kept.
+    unkept: Vec<Call>,
 }
 
 /// Every guard's counsel.
@@ -168,6 +171,12 @@ impl Counsel {
         }
     }
 
+    /// Calls that nobody kept yet.
+    #[must_use]
+    pub fn take_calls(&self, key: &GuardKey) -> Vec<Call> {
+        self.locked().get_mut(key).map(|room| std::mem::take(&mut room.unkept)).unwrap_or_default()
+    }
+
     /// Forgets a deleted guard; what is under way rings for nobody.
     pub fn forget(&self, key: &GuardKey) {
         self.locked().remove(key);
@@ -191,7 +200,7 @@ impl Counsel {
     }
 
     async fn hear(self: Arc<Self>, key: GuardKey, question: Question) {
-        let (known, opinion, attempts) = self.run(&key, &question).await;
+        let Ran { known, opinion, attempts, calls } = self.run(&key, &question).await;
         let heard = Heard {
             hash: question.hash,
             at: (self.clock)(),
@@ -207,6 +216,7 @@ impl Counsel {
         let mine = |room: &&mut Room| room.revision == question.revision && room.started == Some(question.started);
         let Some(room) = rooms.get_mut(&key).filter(mine) else { return };
         room.running = false;
+        room.unkept.extend(calls);
         if heard.explains.is_some() {
             room.explained = Some(heard);
         } else {
@@ -218,22 +228,22 @@ impl Counsel {
         }
     }
 
-    async fn run(&self, key: &GuardKey, question: &Question) -> (Vec<Known>, Option<(String, Opinion)>, Vec<Attempt>) {
-        let nothing = || (Vec::new(), None, Vec::new());
-        let Some(class) = self.advisers.of(&question.class) else { return nothing() };
+    async fn run(&self, key: &GuardKey, question: &Question) -> Ran {
+        let at = (self.clock)();
+        let Some(class) = self.advisers.of(&question.class) else { return Ran::default() };
         let mut case = question.case.clone();
         case.changes = self.changes(question.templates.as_ref()).await;
         let prompt = match prompt::write(&case, class.policy.data, &boundary(), &class.redactor) {
             Ok(prompt) => prompt,
             Err(failure) => {
                 tracing::error!(%failure, guard = %key.name, "there is no prompt");
-                return nothing();
+                return Ran::default();
             }
         };
         let asked: Vec<(Turn, Option<Arc<Provider>>)> =
             question.policy.chain.iter().filter_map(|name| self.turn(&class, name)).collect();
         let turns = asked.iter().map(|(turn, _)| turn.clone()).collect();
-        let began = Instant::now();
+        let (began, mut calls) = (Instant::now(), Vec::new());
         let (mut chain, mut step) = Chain::begin(turns, prompt.known.clone(), question.policy.deadline);
         let outcome = loop {
             let event = match step {
@@ -244,14 +254,17 @@ impl Counsel {
                 }
                 Step::Ask { provider, rung, deadline } => {
                     let within = deadline.saturating_sub(began.elapsed());
-                    match asked.get(provider) {
+                    let mut note = note(question, at, calls.len());
+                    let event = match asked.get(provider) {
                         Some((turn, Some(provider))) => {
-                            let call = Call { class: &class, turn, provider, prompt: &prompt, rung, within };
-                            self.call(key, question, call).await
+                            let about = Asking { class: &class, turn, provider, prompt: &prompt, rung, within };
+                            self.call(key, question, about, &mut note).await
                         }
                         // Its Secret or its settings cannot be used; the class's status says which.
                         _ => Event::Failed(Failure::Unauthorized),
-                    }
+                    };
+                    calls.push(note);
+                    event
                 }
             };
             step = chain.next(event, began.elapsed());
@@ -263,7 +276,11 @@ impl Counsel {
                 (turn.name.clone(), opinion.redacted(&class.redactor))
             }),
         };
-        (prompt.known, opinion, chain.attempts().to_vec())
+        for (call, attempt) in calls.iter_mut().zip(chain.attempts()) {
+            call.outcome = attempt.outcome;
+            call.milliseconds = attempt.milliseconds;
+        }
+        Ran { known: prompt.known, opinion, attempts: chain.attempts().to_vec(), calls }
     }
 
     /// A provider of the chain, also one that cannot be used: it is listed with why.
@@ -278,8 +295,10 @@ impl Counsel {
         Some((turn, self.advisers.provider(class, name)))
     }
 
-    async fn call(&self, key: &GuardKey, question: &Question, call: Call<'_>) -> Event {
-        let Call { class, turn, provider, prompt, rung, within } = call;
+    async fn call(&self, key: &GuardKey, question: &Question, about: Asking<'_>, note: &mut Call) -> Event {
+        let Asking { class, turn, provider, prompt, rung, within } = about;
+        note.provider.clone_from(&turn.name);
+        note.model.clone_from(&provider.policy().model);
         if !self.count(key, question) {
             return Event::Failed(Failure::BudgetExhausted);
         }
@@ -292,7 +311,10 @@ impl Counsel {
         };
         let sent = Sent { system: prompt.system.clone(), user: prompt.user.clone(), schema: prompt.schema.clone() };
         let began = Instant::now();
-        let answer = provider.ask(&sent, rung, within).await;
+        let (sent, answer) = provider.exchange(&sent, rung, within).await;
+        note.sent = sent.map(|sent| sent.as_str().to_owned()).unwrap_or_default();
+        note.usage = answer.as_ref().map_or_else(|failed| failed.usage, |answer| answer.usage);
+        note.replied = answer.as_ref().map(|answer| answer.text.clone()).unwrap_or_default();
         class.settle(&turn.name, leave, &answer, began.elapsed(), (self.clock)());
         match answer {
             Ok(answer) => Event::Answered(answer),
@@ -335,7 +357,35 @@ impl Counsel {
     }
 }
 
-struct Call<'a> {
+/// What a chain came to.
+#[derive(Debug, Default)]
+struct Ran {
+    known: Vec<Known>,
+    opinion: Option<(String, Opinion)>,
+    attempts: Vec<Attempt>,
+    calls: Vec<Call>,
+}
+
+/// A call as it is kept, before it is made.
+fn note(question: &Question, at: Timestamp, calls: usize) -> Call {
+    Call {
+        ask: format!("{}-{}", question.revision, at.as_millisecond()),
+        number: u32::try_from(calls).unwrap_or(u32::MAX).saturating_add(1),
+        decision: question.explains.clone(),
+        revision: question.revision.clone(),
+        at,
+        provider: String::new(),
+        model: String::new(),
+        prompt_version: prompt::PROMPT_VERSION,
+        outcome: "",
+        milliseconds: 0,
+        usage: Usage::default(),
+        sent: String::new(),
+        replied: String::new(),
+    }
+}
+
+struct Asking<'a> {
     class: &'a ClassAdvisers,
     turn: &'a Turn,
     provider: &'a Provider,

@@ -185,6 +185,8 @@ fn sample(case: &Case<'_>, record: &DecisionRecord) -> Sample {
         "failureClass": record.failure_class,
         "findings": record.findings,
         "pods": findings::proof(case),
+        "advice": record.advice,
+        "attempts": record.attempts,
     });
     Sample {
         schema_version: SCHEMA_VERSION,

@@ -138,6 +138,17 @@ pub fn complete(case: &mut Case<'_>) {
     }
 }
 
+/// Keeps what was asked and answered since, for people. Best effort: what is lost is lost to readers only.
+pub async fn file(case: &Case<'_>) {
+    let calls = case.ctx.counsel.take_calls(&case.key);
+    if calls.is_empty() || !case.ctx.leadership.holds() {
+        return;
+    }
+    if let Err(error) = case.ctx.prompts.keep(&case.owner(), &calls).await {
+        tracing::warn!(%error, category = error.category(), "what a language model was asked was not kept");
+    }
+}
+
 fn ask(case: &mut Case<'_>, policy: &Policy, current: &Current, question: Question, signs: bool) {
     if !case.ctx.leadership.holds() {
         return;

@@ -36,6 +36,7 @@ pub async fn reconcile(guard: Arc<DeploymentGuard>, ctx: Arc<Context>) -> Result
             findings::complete(&mut case);
             hearing::complete(&mut case);
             hearing::explain(&mut case);
+            hearing::file(&case).await;
             configuration::explain(&mut case).await;
             decision::keep_sample(&mut case).await;
             configuration::remember(&mut case).await;

@@ -43,6 +43,7 @@ use crate::observe::prometheus::QueryObserver;
 use crate::observe::watch;
 use crate::observe::workload::WorkloadIndex;
 use crate::record::events::Events;
+use crate::record::prompts::Prompts;
 use crate::record::recordings::Recordings;
 use crate::record::samples::Samples;
 use crate::record::templates::Templates;
@@ -150,6 +151,7 @@ fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardC
         events: Events::new(client.clone(), settings.instance, CALL_TIMEOUT),
         inspections: Arc::new(Inspections::new(client.clone(), redactor.clone())),
         recordings: Recordings::new(settings.record),
+        prompts: Prompts::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         samples: Samples::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         templates: Templates::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         redactor,

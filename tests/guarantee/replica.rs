@@ -29,6 +29,7 @@ use deployment_guard::domain::redact::Redactor;
 use deployment_guard::leader::Leadership;
 use deployment_guard::observe::pods::WorkloadKey;
 use deployment_guard::record::events::Events;
+use deployment_guard::record::prompts::Prompts;
 use deployment_guard::record::recordings::Recordings;
 use deployment_guard::record::samples::Samples;
 use deployment_guard::record::templates::Templates;
@@ -269,6 +270,7 @@ fn context(world: &World, client: Client, classes: reflector::Store<GuardClass>,
         counsel,
         inspections,
         recordings: Recordings::new(None),
+        prompts: Prompts::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         samples: Samples::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         templates: Templates::new(client, redactor.clone(), CALL_TIMEOUT),
         redactor,
