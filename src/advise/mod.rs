@@ -25,6 +25,7 @@ use url::Url;
 use self::client::Got;
 use self::dialect::Dialect;
 use crate::domain::advice::provider::{ProviderPolicy, Wire};
+use crate::domain::advice::request::{Sendable, redact_request};
 use crate::domain::advice::{Answer, Failure, Rung, Usage};
 use crate::domain::redact::{Redactor, SERVER_MESSAGE};
 
@@ -78,18 +79,18 @@ pub trait CallObserver: Send + Sync {
 
 /// The one place through which a request's body leaves.
 pub trait Gate: Send + Sync {
-    /// What is sent instead of `body`, which is JSON and has to stay so.
+    /// What is sent instead of `body`.
     ///
     /// # Errors
     /// If it cannot be made safe; then nothing is sent.
-    fn let_out(&self, body: String) -> Result<String, Failure>;
+    fn let_out(&self, body: String) -> Result<Sendable, Failure>;
 }
 
 /// For questions that hold nothing of anybody: whatever looks like a secret stays inside.
 impl Gate for Redactor {
-    fn let_out(&self, body: String) -> Result<String, Failure> {
-        let (redacted, found) = self.redact_counted(&body, body.chars().count());
-        if found.is_empty() && redacted.as_str() == body { Ok(body) } else { Err(Failure::NotSendable) }
+    fn let_out(&self, body: String) -> Result<Sendable, Failure> {
+        redact_request(&body, self)
+            .and_then(|body| if body.taken().is_empty() { Ok(body) } else { Err(Failure::NotSendable) })
     }
 }
 
@@ -179,7 +180,7 @@ impl Provider {
             let body = self.body(prompt, rung, manner).to_string();
             let body = self.ports.gate.let_out(body).map_err(|failure| self.failed(failure, "it was not sent"))?;
             let started = Instant::now();
-            let answer = match timeout_at(deadline, self.call(body, rung)).await {
+            let answer = match timeout_at(deadline, self.call(&body, rung)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(self.failed(Failure::Timeout, "there was no whole answer in time")),
             };
@@ -203,11 +204,8 @@ impl Provider {
         }
     }
 
-    async fn call(&self, body: String, rung: Rung) -> Result<Answer, Failed> {
-        // What the gate changed must still be one JSON text, or the server would have to guess.
-        if serde_json::from_str::<serde::de::IgnoredAny>(&body).is_err() {
-            return Err(self.failed(Failure::NotSendable, "redaction broke the request"));
-        }
+    async fn call(&self, body: &Sendable, rung: Rung) -> Result<Answer, Failed> {
+        let body = body.as_str().to_owned();
         let got =
             client::exchange(&self.client, &self.url, body).await.map_err(|(why, said)| self.failed(why, &said))?;
         self.read(&got, rung)

@@ -205,6 +205,35 @@ pub struct GuardClassStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<ProviderStatus>,
+    /// What all of them together used in this hour and this day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetStatus>,
+}
+
+/// What language models used, against the class's budgets.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BudgetStatus {
+    /// In this hour.
+    pub hour: UsedStatus,
+    /// In this day.
+    pub day: UsedStatus,
+}
+
+/// What was used in one stretch of time; it begins with its first call.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UsedStatus {
+    /// When it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::status::date_time")]
+    pub since: Option<String>,
+    /// Calls.
+    pub calls: i64,
+    /// Tokens, of prompts and replies.
+    pub tokens: i64,
+    /// Millionths of the currency of the prices.
+    pub spend_micros: i64,
 }
 
 /// One language model: whether it answers, and what it cost.

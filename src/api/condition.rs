@@ -76,6 +76,8 @@ pub enum Type {
     RolledBack,
     /// The last read of the metrics worked.
     MetricsAvailable,
+    /// Language models of the class answer; classes only.
+    LLMAvailable,
     /// Something else applies the workload.
     GitOpsManaged,
     /// Nothing will go on without a person.
@@ -103,6 +105,7 @@ impl Type {
             Self::Reconciling => "Reconciling",
             Self::RolledBack => "RolledBack",
             Self::MetricsAvailable => "MetricsAvailable",
+            Self::LLMAvailable => "LLMAvailable",
             Self::GitOpsManaged => "GitOpsManaged",
             Self::Stalled => "Stalled",
         }

@@ -201,6 +201,13 @@ pub struct DecisionRecord {
     #[schemars(length(max = 4))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
+    /// What a language model said about it, and what came of that; completed after an act, which never waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<AdviceStatus>,
+    /// Every question to a language model that belongs to it.
+    #[schemars(length(max = 16))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptStatus>,
     /// Who approved or rejected it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
@@ -216,6 +223,56 @@ pub struct DecisionRecord {
     /// The training sample, as ConfigMap/key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_ref: Option<String>,
+}
+
+/// What a language model said, and what came of it.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AdviceStatus {
+    /// Who said it: `llm/` and the provider's name.
+    #[schemars(length(max = 68))]
+    pub by: String,
+    /// ROLLBACK, CONTINUE or INCONCLUSIVE.
+    pub proposed: String,
+    /// How sure it says it is, in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub confidence: i32,
+    /// What kind of failure it sees.
+    pub failure_class: String,
+    /// Why, in its words.
+    #[schemars(length(max = 600))]
+    pub reasoning: String,
+    /// What it cites: signals (S1, ...), facts (P1, ...) and findings (F1, ...) of what it was told.
+    #[schemars(length(max = 32))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// What it thinks would help.
+    #[schemars(length(max = 400))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggested_fix: Option<String>,
+    /// What kept it from being done, as a word; empty if nothing did, or if it wanted nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clamped_by: Option<String>,
+    /// The same as a sentence.
+    #[schemars(length(max = 512))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clamp: Option<String>,
+    /// When it was said.
+    pub time: String,
+}
+
+/// One question to a language model.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttemptStatus {
+    /// Who was asked: `llm/` and the provider's name.
+    #[schemars(length(max = 68))]
+    pub decider: String,
+    /// `answered`, or why there was no answer, such as `timeout`.
+    #[schemars(length(max = 32))]
+    pub outcome: String,
+    /// How long it took.
+    pub milliseconds: i64,
 }
 
 /// What was measured on the new revision.
@@ -492,6 +549,16 @@ pub struct AnalysisStatus {
     /// When the last step closed that was counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counted_until: Option<String>,
+    /// What a language model said last about this rollout, and what came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<AdviceStatus>,
+    /// The questions that led to it.
+    #[schemars(length(max = 16))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptStatus>,
+    /// Calls of language models for this rollout, of `decision.maxCallsPerRollout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm_calls: Option<i32>,
 }
 
 /// An undo that was decided and is not verified yet.

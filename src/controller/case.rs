@@ -17,6 +17,7 @@ mod state;
 
 use super::configuration::{Judged, Told};
 use super::context::Context;
+use super::counsel::Question;
 use super::error::Error;
 use super::memory::{GuardKey, Remembered, Shelf};
 use super::progress;
@@ -74,6 +75,8 @@ pub struct Case<'a> {
     pub judged: Option<Judged>,
     /// What was changed beside it, if that was looked at before anything was done.
     pub told: Option<Told>,
+    /// What language models are to explain once it is done.
+    pub question: Option<Question>,
     /// What there is to say to people.
     notes: Vec<(EventReason, String, Option<ObjectReference>)>,
     remembered: Remembered,
@@ -124,6 +127,7 @@ impl<'a> Case<'a> {
             proof: None,
             judged: None,
             told: None,
+            question: None,
             notes: Vec::new(),
             before: remembered.clone(),
             remembered: Remembered { seen: Some(seen), ..remembered },

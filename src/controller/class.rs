@@ -11,10 +11,11 @@ use kube::ResourceExt;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 
+use super::advisers::ClassAdvisers;
 use super::context::Context;
 use super::error::Error;
 use super::storms;
-use crate::api::class::{GuardClass, GuardClassStatus, SourceStatus, StormBreakerStatus};
+use crate::api::class::{GuardClass, GuardClassStatus, ProviderStatus, SourceStatus, StormBreakerStatus};
 use crate::api::condition::{self, Observed, Truth, Type};
 use crate::api::status::{parse_time, time};
 use crate::domain::managers;
@@ -37,13 +38,15 @@ pub async fn reconcile(class: Arc<GuardClass>, ctx: Arc<Context>) -> Result<Acti
     let name = class.name_any();
     let before = class.status.clone().unwrap_or_default();
     let generation = class.metadata.generation;
-    let (observed, source) = ask(&class, &ctx, &before, now).await;
+    let (mut observed, source) = ask(&class, &ctx, &before, now).await;
+    let advisers = advisers(&class, &ctx, &mut observed, now).await;
     let after = GuardClassStatus {
         observed_generation: generation,
         conditions: condition::merge(&before.conditions, &observed, generation, now),
         prometheus: Some(source),
         storm_breaker: None,
-        providers: Vec::new(),
+        providers: advisers.as_ref().map(|advisers| advisers.status(now)).unwrap_or_default(),
+        budget: advisers.filter(|advisers| !advisers.policy.providers.is_empty()).map(|advisers| advisers.budget(now)),
     };
     let storm = ctx.storms.of(&class).status(storms::policy(&class), now);
     // It opens with an undo, and closes with time.
@@ -73,6 +76,27 @@ pub async fn write_storm(ctx: &Context, class: &GuardClass, storm: StormBreakerS
     let status = GuardClassStatus { storm_breaker: Some(storm), ..GuardClassStatus::default() };
     status::apply(&api, &class.name_any(), &status, managers::STORM).await?;
     Ok(())
+}
+
+/// The class's language models, made anew where something changed. What cannot be used of them makes the class not Ready;
+/// its guards are judged all the same.
+async fn advisers(
+    class: &GuardClass,
+    ctx: &Context,
+    observed: &mut Vec<Observed>,
+    now: Timestamp,
+) -> Option<Arc<ClassAdvisers>> {
+    match ctx.counsel.advisers.ensure(class).await {
+        Ok(advisers) => {
+            observed.extend(advisers.available(now));
+            Some(advisers)
+        }
+        Err(error) => {
+            let text = ctx.redactor.redact(&error.to_string(), SERVER_MESSAGE);
+            observed.push(Observed::new(Type::Ready, false, Reason::InvalidSpec, text.as_str()));
+            None
+        }
+    }
 }
 
 async fn ask(
@@ -122,7 +146,9 @@ fn cut(text: &str) -> String {
 fn worth_writing(before: &GuardClassStatus, after: &GuardClassStatus, now: Timestamp) -> bool {
     let lasting = |status: &GuardClassStatus| {
         let error = status.prometheus.as_ref().and_then(|source| source.last_error.clone());
-        (status.observed_generation, status.conditions.clone(), error)
+        let provider = |one: &ProviderStatus| (one.name.clone(), one.last_error.clone(), one.breaker.clone());
+        let providers: Vec<_> = status.providers.iter().map(provider).collect();
+        (status.observed_generation, status.conditions.clone(), error, providers)
     };
     let written = before.prometheus.as_ref().and_then(|s| s.last_success.as_deref()).and_then(parse_time);
     lasting(before) != lasting(after) || written.is_none_or(|at| now.duration_since(at) >= QUIET)

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::reflector::Store;
 
+use super::counsel::Counsel;
 use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
 use super::rights::Rights;
@@ -69,6 +70,8 @@ pub struct Context {
     pub samples: Samples,
     /// Keeps templates.
     pub templates: Templates,
+    /// Asks language models.
+    pub counsel: Arc<Counsel>,
     /// Looks at logs and probes.
     pub inspections: Arc<Inspections>,
     /// Writes recordings of analysed rollouts.

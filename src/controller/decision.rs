@@ -32,6 +32,7 @@ const fn policy_version(decider: Option<Decider>) -> &'static str {
     match decider {
         Some(Decider::SeedFormula) => "seed-v1",
         Some(Decider::HardFact) => "facts-v1",
+        Some(Decider::Llm) => "llm-v1",
         Some(Decider::Evidence) | None => "evidence-v1",
     }
 }
@@ -93,6 +94,8 @@ pub fn record(
         action: action.to_string(),
         configuration: Vec::new(),
         commands,
+        advice: None,
+        attempts: Vec::new(),
         answered_by: None,
         action_reason: clamp.map(|clamp| format!("{}: {}", clamp.reason, clamp.message)),
         only_in_restored: Vec::new(),
@@ -106,7 +109,14 @@ pub fn record(
 }
 
 /// Files a record: the last one moves into history.
-pub fn file(case: &mut Case<'_>, record: DecisionRecord) {
+pub fn file(case: &mut Case<'_>, mut record: DecisionRecord) {
+    if let Some(analysis) = &case.draft.analysis {
+        record.advice.clone_from(&analysis.advice);
+        record.attempts.clone_from(&analysis.attempts);
+    }
+    if let Some(advice) = record.advice.as_ref().filter(|_| record.decider == Decider::Llm.as_str()) {
+        record.decider.clone_from(&advice.by);
+    }
     if let Some(last) = case.draft.last_decision.replace(record) {
         case.draft.history.insert(0, past(&last));
         case.draft.history.truncate(HISTORY);
@@ -190,7 +200,7 @@ fn sample(case: &Case<'_>, record: &DecisionRecord) -> Sample {
         confidence: record.confidence.and_then(|percent| u8::try_from(percent).ok()).unwrap_or(0),
         reward: None,
         decider: record.decider.clone(),
-        policy_version: policy_version(Decider::parse(&record.decider)).into(),
+        policy_version: policy_version(record.decider.split('/').next().and_then(Decider::parse)).into(),
         propensity: 1.0,
         evidence_hash: String::new(),
     }

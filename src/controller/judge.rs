@@ -14,7 +14,7 @@ use super::error::Error;
 use super::facts::{self, Watched};
 use super::memory::Past;
 use super::verdict::{self, Grounds};
-use super::{controls, findings, past, progress};
+use super::{controls, findings, hearing, past, progress};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{AnalysisStatus, SignalStatus, time};
@@ -206,7 +206,8 @@ async fn decide(case: &mut Case<'_>, rollout: &Rollout<'_>, measured: Measured) 
         on_inconclusive: policy.analysis.on_inconclusive,
     };
     let scored = case.last_scored(&assessment);
-    match chain::decide(&assessment, scored.as_ref(), blind.as_deref(), &moment) {
+    let step = chain::decide(&assessment, scored.as_ref(), blind.as_deref(), &moment);
+    match hearing::weigh(case, rollout, &assessment, blind.is_some(), step) {
         Step::Watch(reason, message) => {
             alert(case, reason, &message);
             case.observe_condition(Type::Healthy, Truth::Unknown, reason, &message);
@@ -507,6 +508,7 @@ fn show(case: &mut Case<'_>, assessment: &Assessment) {
     }
     case.draft.signals = signals;
     let (checkpoint, design) = progress::write_checkpoint(&assessment.state);
+    let before = case.draft.analysis.take().unwrap_or_default();
     case.draft.analysis = Some(AnalysisStatus {
         checkpoint,
         design,
@@ -514,6 +516,7 @@ fn show(case: &mut Case<'_>, assessment: &Assessment) {
         plan: assessment.plan.clone(),
         one_in: assessment.one_in.clone(),
         counted_until: Some(time(assessment.state.since())),
+        ..before
     });
     let at = Duration::try_from(case.now.duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default();
     let score = assessment.score.map(crate::domain::outcome::HealthScore::points);

@@ -11,7 +11,9 @@ use kube::runtime::controller::Action;
 use super::case::{Case, Opened};
 use super::context::Context;
 use super::error::Error;
-use super::{approval, configuration, decision, findings, judge, recheck, restore, rights, templates, verification};
+use super::{
+    approval, configuration, decision, findings, hearing, judge, recheck, restore, rights, templates, verification,
+};
 use crate::api::DeploymentGuard;
 use crate::domain::plan::{self, Situation};
 
@@ -32,6 +34,8 @@ pub async fn reconcile(guard: Arc<DeploymentGuard>, ctx: Arc<Context>) -> Result
     let action = match result {
         Ok(()) => {
             findings::complete(&mut case);
+            hearing::complete(&mut case);
+            hearing::explain(&mut case);
             configuration::explain(&mut case).await;
             decision::keep_sample(&mut case).await;
             configuration::remember(&mut case).await;

@@ -18,12 +18,16 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::advisers::Advisers;
 use super::case::guard_key;
-use super::context::{Context, Failures};
+use super::context::{Clock, Context, Failures};
+use super::counsel::Counsel;
 use super::error::Error;
 use super::inspect::Inspections;
 use super::memory::{GuardKey, Memory};
+use super::providers::Providers;
 use super::rights::Rights;
+use super::secrets::SecretReader;
 use super::sources::Sources;
 use super::storms::Storms;
 use super::suspensions::{self, Suspensions};
@@ -92,6 +96,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let ctx = Arc::new(context(&client, settings, class_reader));
     let (wake, woken) = mpsc::unbounded_channel::<GuardKey>();
     let (rung, found) = mpsc::unbounded_channel::<GuardKey>();
+    ctx.counsel.ring(rung.clone());
     ctx.inspections.ring(rung);
     let findings = pass_on(found, ctx.clone(), wake.clone());
     let pods = pods(client.clone(), ctx.clone(), wake.clone());
@@ -123,9 +128,13 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
 fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardClass>) -> Context {
     let redactor = Arc::new(Redactor::new());
     let observer: Arc<dyn QueryObserver> = settings.metrics.clone();
+    let clock: Clock = Arc::new(Timestamp::now);
+    let providers = Providers::new(SecretReader::new(client.clone(), settings.namespace.clone()));
+    let advisers = Advisers::new(providers, redactor.clone(), settings.metrics.clone());
     Context {
         client: client.clone(),
-        clock: Arc::new(Timestamp::now),
+        counsel: Arc::new(Counsel::new(client.clone(), advisers, clock.clone())),
+        clock,
         leadership: settings.leadership,
         guards: OnceLock::new(),
         classes,
@@ -239,6 +248,7 @@ async fn classes(
             }
             watcher::Event::Delete(class) => {
                 ctx.sources.forget(&class.name_any());
+                ctx.counsel.advisers.forget(&class.name_any());
                 seen.remove(&class.name_any()).is_some()
             }
             watcher::Event::Init => false,
@@ -327,6 +337,7 @@ fn settled(ctx: &Context, wake: &mpsc::UnboundedSender<GuardKey>, outcome: Outco
             let key = GuardKey { namespace: gone.namespace.unwrap_or_default(), name: gone.name };
             // A guard that stood in the shadow of this one may now act.
             ctx.inspections.forget(&key);
+            ctx.counsel.forget(&key);
             wake_all(wake, ctx.memory.forget(&key, &ctx.metrics));
         }
         Err(controller::Error::ReconcilerFailed(error, guard)) => {

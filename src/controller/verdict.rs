@@ -4,11 +4,12 @@
 //! Outputs: conditions, record, events. Must never import: `cli`, `console`.
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use super::case::Case;
 use super::configuration::{self, Judged};
 use super::error::Error;
-use super::{approval, decision, findings, progress, restore};
+use super::{approval, decision, findings, hearing, progress, restore};
 use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{KnownGood, time};
@@ -67,6 +68,7 @@ pub async fn conclude(
     let record = decision::record(&id, case.now, &current, judged, decided, done);
     decision::file(case, record);
     findings::explain(case, report.fact.as_ref(), &report.findings, &judged.signals);
+    case.question = hearing::explanation(case, policy, &current, workload, (judged, report, class.name_any()));
     let since = restore::since(current.started, case.now);
     case.ctx.metrics.decided(decided.verdict.as_str(), decided.decider.as_str(), since);
     let Some(to) = choice.map(|choice| choice.revision).filter(|_| !matches!(course, Course::Nothing(_))) else {

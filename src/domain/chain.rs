@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::advice::authority::Ruling;
+use super::advice::reply::Opinion;
 use super::assess::{AssessState, Assessment, Standing};
 use super::facts::{HardFact, Hold};
 use super::outcome::{Decider, Reason, Verdict};
@@ -116,6 +118,47 @@ pub fn decide(now: &Assessment, scored: Option<&Assessment>, blind: Option<&str>
         };
     }
     at_the_end(now, last, moment)
+}
+
+/// What a language model's opinion came to, for a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Advice<'a> {
+    /// Its name.
+    pub by: &'a str,
+    /// What it said.
+    pub opinion: &'a Opinion,
+    /// What may come of that.
+    pub ruling: &'a Ruling,
+}
+
+/// The step after an opinion was heard, or while one is waited for. Only a ROLLBACK that the ruling lets pass changes
+/// what is decided; waiting only puts the end of a window off, and the chain ends by its deadline.
+#[must_use]
+pub fn advised(step: Step, advice: Option<Advice<'_>>, waiting: bool) -> Step {
+    if matches!(&step, Step::Decide(decided) if decided.verdict == Verdict::Rollback) {
+        return step;
+    }
+    if let Some(advice) = advice.filter(|advice| *advice.ruling == Ruling::Rollback) {
+        return Step::Decide(Decision {
+            verdict: Verdict::Rollback,
+            reason: Reason::LLMDecision,
+            message: format!(
+                "llm/{} proposed ROLLBACK at {} % confidence, where evidence leaves room: {}",
+                advice.by,
+                advice.opinion.confidence.value(),
+                advice.opinion.reasoning
+            ),
+            health: Health::Bad,
+            decider: Decider::Llm,
+            is_final: true,
+        });
+    }
+    match &step {
+        Step::Decide(decided) if decided.is_final && waiting => {
+            Step::Watch(Reason::Analyzing, "the window is over; a language model is being asked".to_owned())
+        }
+        _ => step,
+    }
 }
 
 /// A hard fact needs no comparison, and nobody is asked.

@@ -99,6 +99,8 @@ words! {
         Evidence = "evidence",
         /// The original formula.
         SeedFormula = "seed-formula",
+        /// A language model; records add its name.
+        Llm = "llm",
     }
 }
 
@@ -177,6 +179,16 @@ words! {
         NoTraffic = "NoTraffic",
         /// The metrics could not be read.
         PrometheusUnreachable = "PrometheusUnreachable",
+        /// A language model decided where evidence left room.
+        LLMDecision = "LLMDecision",
+        /// Language models answer.
+        LLMAnswers = "LLMAnswers",
+        /// No language model answers.
+        LLMUnavailable = "LLMUnavailable",
+        /// Language models may not be asked any more for a while.
+        LLMBudgetExhausted = "LLMBudgetExhausted",
+        /// No language model was asked yet.
+        LLMNotAsked = "LLMNotAsked",
         /// Metrics are being read.
         MetricsRead = "MetricsRead",
         /// No pod of the new revision became Ready.

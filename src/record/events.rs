@@ -28,6 +28,10 @@ pub enum EventReason {
     AnalysisFailed,
     /// Metrics cannot be read.
     MetricsUnavailable,
+    /// No language model gave an opinion, so the algorithm decides alone.
+    LLMFallback,
+    /// A budget of the class for language models is used up.
+    LLMBudgetExhausted,
     /// Old pods or a control suffer at the same time.
     SharedIncident,
     /// The new revision gets next to no traffic.
@@ -84,6 +88,8 @@ impl EventReason {
             Self::AnalysisPassed => "AnalysisPassed",
             Self::AnalysisFailed => "AnalysisFailed",
             Self::MetricsUnavailable => "MetricsUnavailable",
+            Self::LLMFallback => "LLMFallback",
+            Self::LLMBudgetExhausted => "LLMBudgetExhausted",
             Self::SharedIncident => "SharedIncident",
             Self::TrafficLost => "TrafficLost",
             Self::RolloutHeld => "RolloutHeld",
@@ -122,6 +128,8 @@ impl EventReason {
             | Self::ApprovalAnswered => EventType::Normal,
             Self::AnalysisFailed
             | Self::MetricsUnavailable
+            | Self::LLMFallback
+            | Self::LLMBudgetExhausted
             | Self::SharedIncident
             | Self::TrafficLost
             | Self::RolloutHeld
@@ -148,6 +156,8 @@ impl EventReason {
             | Self::AnalysisPassed
             | Self::AnalysisFailed
             | Self::MetricsUnavailable
+            | Self::LLMFallback
+            | Self::LLMBudgetExhausted
             | Self::SharedIncident
             | Self::TrafficLost
             | Self::RolloutHeld

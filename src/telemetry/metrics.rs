@@ -15,6 +15,8 @@ use prometheus_client::registry::Registry;
 
 /// One pair of labels; values come from enums.
 type Labels = Vec<(&'static str, &'static str)>;
+/// The same, where one value is a name that an administrator wrote into a class.
+type NamedLabels = Vec<(&'static str, String)>;
 
 /// Guards up to this many get a health score gauge each; above it there are none, to bound the series.
 const SCORE_GAUGES: usize = 500;
@@ -31,6 +33,9 @@ pub struct Metrics {
     reconcile_errors: Family<Labels, Counter>,
     queries: Family<Labels, Counter>,
     query_seconds: Histogram,
+    llm_requests: Family<NamedLabels, Counter>,
+    llm_seconds: Histogram,
+    llm_tokens: Family<NamedLabels, Counter>,
     redactions: Family<Labels, Counter>,
     notifications: Family<Labels, Counter>,
     leader: Gauge,
@@ -59,6 +64,9 @@ impl Default for Metrics {
             reconcile_errors: Family::default(),
             queries: Family::default(),
             query_seconds: seconds(),
+            llm_requests: Family::default(),
+            llm_seconds: seconds(),
+            llm_tokens: Family::default(),
             redactions: Family::default(),
             notifications: Family::default(),
             leader: Gauge::default(),
@@ -90,6 +98,9 @@ impl Metrics {
         r.register("reconcile_errors", "Failed reconciles by category", self.reconcile_errors.clone());
         r.register("prometheus_queries", "Queries by outcome", self.queries.clone());
         r.register("prometheus_query_seconds", "Duration of one query", self.query_seconds.clone());
+        r.register("llm_requests", "Requests to language models by provider and outcome", self.llm_requests.clone());
+        r.register("llm_request_seconds", "Duration of one request to a language model", self.llm_seconds.clone());
+        r.register("llm_tokens", "Tokens by provider and direction", self.llm_tokens.clone());
         r.register("redactions", "Pieces of outside text that were blacked out", self.redactions.clone());
         r.register("events", "Events written by outcome", self.notifications.clone());
         r.register("leader", "1 on the replica that acts", self.leader.clone());
@@ -142,6 +153,15 @@ impl Metrics {
     pub fn queried(&self, outcome: &'static str, took: Duration) {
         self.queries.get_or_create(&vec![("outcome", outcome)]).inc();
         self.query_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Notes one request to a language model. Providers are named on the class, at most 16 a class.
+    pub fn llm_called(&self, provider: &str, outcome: &'static str, took: Duration, tokens: (u64, u64)) {
+        let labels = |key, value: &str| vec![("provider", provider.to_owned()), (key, value.to_owned())];
+        self.llm_requests.get_or_create(&labels("outcome", outcome)).inc();
+        self.llm_seconds.observe(took.as_secs_f64());
+        self.llm_tokens.get_or_create(&labels("direction", "input")).inc_by(tokens.0);
+        self.llm_tokens.get_or_create(&labels("direction", "output")).inc_by(tokens.1);
     }
 
     /// Counts what was blacked out.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use deployment_guard::advise::{Failed, Gate, Provider, Secrets};
 use deployment_guard::domain::advice::provider::Wire;
+use deployment_guard::domain::advice::request::{Sendable, redact_request};
 use deployment_guard::domain::advice::{Failure, Rung, Usage};
 use secrecy::SecretString;
 
@@ -161,9 +162,9 @@ async fn an_answer_that_blames_us_at_length_is_cut_and_redacted() {
 struct Changing(Mutex<Vec<String>>, fn(String) -> Result<String, Failure>);
 
 impl Gate for Changing {
-    fn let_out(&self, body: String) -> Result<String, Failure> {
+    fn let_out(&self, body: String) -> Result<Sendable, Failure> {
         self.0.lock().unwrap().push(body.clone());
-        (self.1)(body)
+        (self.1)(body).and_then(|body| redact_request(&body, &redactor()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deployment_guard::advise::{CallObserver, Gate, Ports, Prompt, Provider, Secrets};
 use deployment_guard::domain::advice::provider::{ProviderPolicy, Wire};
+use deployment_guard::domain::advice::request::{Sendable, redact_request};
 use deployment_guard::domain::advice::{Failure, Usage};
 use deployment_guard::domain::redact::Redactor;
 use secrecy::SecretString;
@@ -30,12 +31,12 @@ impl CallObserver for Calls {
     }
 }
 
-/// Lets everything out as it is.
+/// Lets everything out that the redactor finds clean.
 pub struct Open;
 
 impl Gate for Open {
-    fn let_out(&self, body: String) -> Result<String, Failure> {
-        Ok(body)
+    fn let_out(&self, body: String) -> Result<Sendable, Failure> {
+        redact_request(&body, &redactor())
     }
 }
 

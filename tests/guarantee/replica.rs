@@ -11,12 +11,16 @@ use std::time::Duration;
 
 use deployment_guard::act::Act;
 use deployment_guard::api::{DeploymentGuard, GuardClass};
+use deployment_guard::controller::advisers::Advisers;
 use deployment_guard::controller::context::{Context, Failures};
+use deployment_guard::controller::counsel::Counsel;
 use deployment_guard::controller::error::Error;
 use deployment_guard::controller::inspect::Inspections;
 use deployment_guard::controller::memory::Memory;
+use deployment_guard::controller::providers::Providers;
 use deployment_guard::controller::reconcile::reconcile;
 use deployment_guard::controller::rights::Rights;
+use deployment_guard::controller::secrets::SecretReader;
 use deployment_guard::controller::sources::Sources;
 use deployment_guard::controller::storms::Storms;
 use deployment_guard::controller::suspensions::Suspensions;
@@ -243,6 +247,9 @@ fn context(world: &World, client: Client, classes: reflector::Store<GuardClass>,
     let nowhere = || Client::new(tower::service_fn(nobody), NAMESPACE);
     let inspections = INSPECTIONS.get_or_init(|| Arc::new(Inspections::new(nowhere(), redactor.clone()))).clone();
     let clock = world.clone();
+    let providers = Providers::new(SecretReader::new(nowhere(), "deployment-guard".into()));
+    let advisers = Advisers::new(providers, redactor.clone(), metrics.clone());
+    let counsel = Arc::new(Counsel::new(nowhere(), advisers, Arc::new(jiff::Timestamp::now)));
     Context {
         client: client.clone(),
         clock: Arc::new(move || clock.now()),
@@ -259,6 +266,7 @@ fn context(world: &World, client: Client, classes: reflector::Store<GuardClass>,
         memory: Memory::default(),
         act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
         events: Events::new(client.clone(), None, CALL_TIMEOUT),
+        counsel,
         inspections,
         recordings: Recordings::new(None),
         samples: Samples::new(client.clone(), redactor.clone(), CALL_TIMEOUT),

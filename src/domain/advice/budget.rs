@@ -94,6 +94,25 @@ pub struct Used {
 }
 
 impl Used {
+    /// As it was written down.
+    #[must_use]
+    pub const fn stored(since: Option<Timestamp>, calls: u64, tokens: u64, spend: u64) -> Self {
+        Self { since, calls, tokens, spend, turn: 0 }
+    }
+
+    /// Counts a call of a day, without a limit.
+    pub fn count(&mut self, usage: Usage, price: Price, now: Timestamp) {
+        self.roll(DAY, now);
+        self.add(usage.input.saturating_add(usage.output), price.of(usage));
+    }
+
+    /// What of it is of this day.
+    #[must_use]
+    pub fn in_day(mut self, now: Timestamp) -> Self {
+        self.roll(DAY, now);
+        self
+    }
+
     fn roll(&mut self, length: SignedDuration, now: Timestamp) {
         match self.since {
             // The clock went back: what was used stays used, for one more length at most.

@@ -181,6 +181,12 @@ impl Redactor {
         self
     }
 
+    /// Whether its marks are made with this key.
+    #[must_use]
+    pub fn has_key(&self, key: &[u8]) -> bool {
+        self.key.as_deref() == Some(key)
+    }
+
     /// Leaves some kinds of built-in patterns as they are; those of users stay.
     #[must_use]
     pub fn without(mut self, kinds: &[SecretKind]) -> Self {
