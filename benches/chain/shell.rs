@@ -14,7 +14,7 @@ use deployment_guard::domain::advice::budget::{Budget, Limits, Price};
 use deployment_guard::domain::advice::chain::{Chain, Event, Outcome, Step, Turn};
 use deployment_guard::domain::advice::prompt::{self, Case, DataPolicy, Milestone, Prompt, SignalRow, changes};
 use deployment_guard::domain::advice::provider::{ProviderPolicy, Wire};
-use deployment_guard::domain::advice::request::redact_request;
+use deployment_guard::domain::advice::request::{Sendable, redact_request};
 use deployment_guard::domain::advice::{Answer, Failure, Rung, Usage};
 use deployment_guard::domain::assess::SignalVerdict;
 use deployment_guard::domain::finding::{Finding, Novelty, Source};
@@ -34,8 +34,8 @@ const REPLY: u64 = 2048;
 struct WayOut(Redactor);
 
 impl Gate for WayOut {
-    fn let_out(&self, body: String) -> Result<String, Failure> {
-        redact_request(&body, &self.0).map(|sendable| sendable.as_str().to_owned())
+    fn let_out(&self, body: String) -> Result<Sendable, Failure> {
+        redact_request(&body, &self.0)
     }
 }
 
