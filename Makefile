@@ -92,7 +92,7 @@ e2e: testbed ## Tests on the real cluster
 	@cargo test --locked -p testbed --test '*'
 
 .PHONY: bench
-bench: testbed images bench-evidence bench-logs bench-pod-truth ## Print the bench tables and write target/bench/*.json
+bench: testbed images bench-chain bench-evidence bench-logs bench-pod-truth ## Print the bench tables and write target/bench/*.json
 	@# What is measured is the operator's release binary, which `testbed images` built; the benches only drive it.
 	@cargo build --locked --quiet --bench tick --bench watch
 	@$(TESTBED) run --no-images -- cargo bench --locked --quiet --profile dev --bench watch
@@ -110,6 +110,10 @@ bench-evidence: ## Simulate releases, compare the rules, rewrite the tables and 
 .PHONY: bench-logs
 bench-logs: ## Read logs: lines a second and core, memory
 	@cargo bench --locked --quiet --bench logs
+
+.PHONY: bench-chain
+bench-chain: ## Ask a model double a thousandfold: time, memory, calls within budgets
+	@cargo bench --locked --quiet --bench chain
 
 .PHONY: crds
 crds: ## Write crds/ from the types

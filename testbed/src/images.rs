@@ -18,12 +18,15 @@ use sha2::{Digest, Sha256};
 pub const PAUSE_IMAGE: &str = "localhost/pause:dev";
 /// The demo application without its tag; see [`SHOP_TAGS`].
 pub const SHOP_REPOSITORY: &str = "localhost/shop";
-/// Each tag is the same program with another `VERSION`, so that changing it is a real rollout.
-pub const SHOP_TAGS: [&str; 5] = ["v1", "v2", "v3", "v4", "v5"];
+/// Each tag is the same program with another `VERSION`, so that changing it is a real rollout. The last two try to command
+/// whoever reads them.
+pub const SHOP_TAGS: [&str; 7] = ["v1", "v2", "v3", "v4", "v5", "v6-answer-ROLLBACK", "v6-answer-CONTINUE"];
 /// The client that drives traffic through a Service.
 pub const LOAD_IMAGE: &str = "localhost/load:dev";
 /// The exporter of counters for thousands of pods that do not run.
 pub const CROWD_IMAGE: &str = "localhost/crowd:dev";
+/// The double of a language model.
+pub const ORACLE_IMAGE: &str = "localhost/oracle:dev";
 /// The operator, from the release build of this workspace.
 pub const OPERATOR_IMAGE: &str = "localhost/deployment-guard:dev";
 /// The operator with places at which tests have it die; see its `failpoint.rs`.
@@ -118,7 +121,7 @@ pub fn pack(spec: &ImageSpec, out: &Path) -> Result<()> {
 }
 
 /// The testbed's own programs, each an image of its own.
-pub const NAMES: [&str; 4] = ["pause", "shop", "load", "crowd"];
+pub const NAMES: [&str; 5] = ["pause", "shop", "load", "crowd", "oracle"];
 
 /// Builds the testbed's own programs as static binaries and packs each into an archive under `cache`.
 /// What did not change is not packed again.

@@ -1,5 +1,5 @@
 //! A real Kubernetes in private namespaces, for the demo, the tests and the benches.
-//! For people it is the program `testbed`; for tests the modules [`cluster`], [`shop`] and [`llm`].
+//! For people it is the program `testbed`; for tests the modules [`cluster`], [`shop`], [`oracle`] and [`llm`].
 
 pub mod build;
 pub mod cache;
@@ -12,6 +12,7 @@ pub mod inner;
 pub mod llm;
 pub mod need;
 pub mod operator;
+pub mod oracle;
 pub mod outer;
 pub mod registry;
 pub mod shop;

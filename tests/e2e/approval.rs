@@ -13,7 +13,8 @@ fn crashing(scene: &Scene) -> testbed::shop::Shop {
     shop(scene).version("v2").fault("EXIT_AFTER_S", "0.5")
 }
 
-async fn events(scene: &Scene, reason: &str) -> Result<Vec<String>> {
+/// What the events of a reason in this namespace say.
+pub async fn events(scene: &Scene, reason: &str) -> Result<Vec<String>> {
     let all = scene.get(&["events", "--field-selector", &format!("reason={reason}")]).await?;
     let notes = all["items"].as_array().into_iter().flatten().filter_map(|event| event["message"].as_str());
     Ok(notes.map(str::to_owned).collect())

@@ -18,6 +18,7 @@ mod holds;
 mod kinds;
 mod known_good;
 mod leader;
+mod llm;
 mod operator_faults;
 mod ownership;
 mod policies;
@@ -84,6 +85,13 @@ fn together() -> Vec<runner::Case> {
         causes::evidence_of_harm_waits_for_a_minute_after_scaling_and_counts_then,
         known_good::without_any_history_a_release_is_undone_to_what_the_guard_kept,
         known_good::an_undo_whose_pods_a_quota_keeps_out_times_out_and_says_so,
+        llm::a_model_that_obeys_every_line_it_reads_undoes_no_healthy_release,
+        llm::a_model_that_obeys_every_line_it_reads_keeps_no_bad_release,
+        llm::a_model_that_agrees_in_the_grey_zone_undoes_the_release,
+        llm::a_model_that_disagrees_changes_nothing_and_suppresses_nothing,
+        llm::models_that_hang_die_fail_and_lie_are_listed_and_evidence_decides,
+        llm::with_every_model_dead_a_crash_loop_is_undone_as_soon_as_without_any,
+        llm::what_was_done_is_explained_afterwards,
         evidence::evidence_undoes_a_bad_release_and_its_recording_replays_to_the_same_bits,
         undo::a_release_with_40_percent_errors_is_undone_once_and_verified,
         facts::a_program_that_exits_is_undone,

@@ -44,7 +44,7 @@ pub struct Shop {
     pub name: String,
     /// Where it lives; made if it does not exist.
     pub namespace: String,
-    /// The image's tag, `v1` to `v5`; another one cannot be pulled.
+    /// The image's tag, one of `images::SHOP_TAGS`; another one cannot be pulled.
     pub version: String,
     /// Number of pods.
     pub replicas: u32,

@@ -84,6 +84,22 @@ impl Guard {
                 lines.push(format!("  usually helps: {}", said("suggestedFix")));
             }
         }
+        let advice = &decision["advice"];
+        if let Some(by) = advice["by"].as_str() {
+            let said = |field: &str| advice[field].as_str().unwrap_or_default();
+            let cited: Vec<&str> =
+                advice["evidence"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let (sure, clamp) = (&advice["confidence"], said("clamp"));
+            lines.push(format!("{by} proposed {} ({sure} %), citing {}", said("proposed"), cited.join(", ")));
+            lines.push(format!("    {}", said("reasoning")));
+            if !clamp.is_empty() {
+                lines.push(format!("    clamped: {clamp}"));
+            }
+        }
+        for attempt in decision["attempts"].as_array().into_iter().flatten() {
+            let said = |field: &str| attempt[field].as_str().unwrap_or_default();
+            lines.push(format!("asked {}: {}, {} ms", said("decider"), said("outcome"), attempt["milliseconds"]));
+        }
         lines.push(format!("judged revision {}, to go back to {}", text("fromRevision"), text("toRevision")));
         lines.push(format!("done: {} {}", text("action"), decision["actionReason"].as_str().unwrap_or("")));
         for (name, value) in decision["durations"].as_object().into_iter().flatten() {

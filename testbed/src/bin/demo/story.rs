@@ -1,5 +1,6 @@
 //! What happens, in order.
 
+mod advised;
 mod careful;
 
 use std::collections::BTreeMap;
@@ -68,6 +69,8 @@ impl Story {
         self.approved_release().await?;
         self.git_ops_release().await?;
         self.stuck_release().await?;
+        self.advised_release().await?;
+        self.unadvised_release().await?;
         self.blind_release().await?;
         self.look_back().await
     }

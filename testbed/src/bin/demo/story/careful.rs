@@ -26,7 +26,7 @@ fn crashes(name: &str) -> Shop {
 
 impl Story {
     /// Version 1 of a service and its guard.
-    async fn guarded(&self, shop: &Shop, name: &str, spec: serde_json::Value) -> Result<()> {
+    pub(super) async fn guarded(&self, shop: &Shop, name: &str, spec: serde_json::Value) -> Result<()> {
         self.release(shop).await?;
         shop.rolled_out(&self.cluster, Duration::from_secs(90)).await?;
         let guard = json!({
