@@ -247,12 +247,12 @@ impl ClassAdvisers {
         }
     }
 
-    /// Notes that the reply of a provider that answered could not be used.
-    pub fn misread(&self, provider: &str, failure: &Failure, now: Timestamp) {
+    /// Notes that the reply of a provider that answered could not be used. Its breaker stays closed: the text of one
+    /// workload may be to blame.
+    pub fn misread(&self, provider: &str, outcome: &'static str) {
         let mut state = self.locked();
         let seen = state.providers.entry(provider.to_owned()).or_default();
-        seen.breaker.failed(failure, now);
-        seen.last_error = Some((failure.word(), "the reply cannot be used".to_owned()));
+        seen.last_error = Some((outcome, "it answered, and the reply cannot be used".to_owned()));
     }
 
     /// Each provider, for the class's status.

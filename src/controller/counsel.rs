@@ -17,7 +17,7 @@ use super::context::Clock;
 use super::memory::GuardKey;
 use crate::advise::{Prompt as Sent, Provider};
 use crate::domain::advice::authority::Ground;
-use crate::domain::advice::chain::{Attempt, Chain, Event, Outcome, Step, Turn};
+use crate::domain::advice::chain::{ANSWERED, Attempt, Chain, Event, Outcome, Step, Turn};
 use crate::domain::advice::prompt::{self, Known, Prompt};
 use crate::domain::advice::provider::DecisionPolicy;
 use crate::domain::advice::reply::Opinion;
@@ -267,7 +267,14 @@ impl Counsel {
                     event
                 }
             };
+            let answered = matches!(event, Event::Answered(_));
             step = chain.next(event, began.elapsed());
+            // It answered, and what it said could not be used.
+            if let Some(last) = chain.attempts().last().filter(|last| answered && last.outcome != ANSWERED)
+                && let Some((turn, _)) = asked.get(last.provider)
+            {
+                class.misread(&turn.name, last.outcome);
+            }
         };
         let opinion = match outcome {
             Outcome::NoOpinion => None,

@@ -121,7 +121,7 @@ pub fn explain(case: &mut Case<'_>) {
 
 /// Completes the last decision with what was said about it since. Level-triggered: an act never waits for it.
 pub fn complete(case: &mut Case<'_>) {
-    let Some(record) = case.draft.last_decision.as_ref().filter(|record| record.attempts.is_empty()) else { return };
+    let Some(record) = case.draft.last_decision.as_ref() else { return };
     let Some(heard) = case.ctx.counsel.explanation(&case.key, &record.id) else { return };
     // Whatever it says, the decision stands; what it proposed against it is shown as clamped.
     let ruling = heard
@@ -133,8 +133,9 @@ pub fn complete(case: &mut Case<'_>) {
         fell_back(case, &heard.attempts);
     }
     if let Some(record) = &mut case.draft.last_decision {
-        record.advice = advice;
-        record.attempts = attempts;
+        record.advice = advice.or_else(|| record.advice.take());
+        record.attempts.extend(attempts);
+        record.attempts.truncate(ATTEMPTS);
     }
 }
 

@@ -11,6 +11,8 @@ use super::prompt::Known;
 use super::reply::{self, Opinion};
 use super::{Answer, Failure, Rung};
 
+/// The outcome of a call whose reply is an opinion.
+pub const ANSWERED: &str = "answered";
 /// How long to wait before a retry if nobody says.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A call that has less time than this is not worth its price.
@@ -135,7 +137,7 @@ impl Chain {
             (Place::Asked { since }, Event::Failed(failure)) => self.failed(&failure, since, now),
             (Place::Asked { since }, Event::Answered(answer)) => match reply::read(&answer.text, &self.known) {
                 Ok(opinion) => {
-                    self.note("answered", since, now);
+                    self.note(ANSWERED, since, now);
                     self.end(Outcome::Opinion { provider: self.at, opinion })
                 }
                 Err(failure) => self.failed(&failure, since, now),
