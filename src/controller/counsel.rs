@@ -90,7 +90,8 @@ pub struct Heard {
 #[derive(Debug, Default)]
 struct Room {
     revision: String,
-    started: Option<Timestamp>,
+    /// In milliseconds, as status keeps it: the first look of a rollout knows it more exactly than the next.
+    started: Option<i64>,
     calls: u32,
     /// Hashes that were asked about.
     asked: Vec<String>,
@@ -213,7 +214,9 @@ impl Counsel {
         };
         let mut rooms = self.locked();
         // Another rollout may have begun meanwhile, or the guard is gone.
-        let mine = |room: &&mut Room| room.revision == question.revision && room.started == Some(question.started);
+        let mine = |room: &&mut Room| {
+            room.revision == question.revision && room.started == Some(question.started.as_millisecond())
+        };
         let Some(room) = rooms.get_mut(&key).filter(mine) else { return };
         room.running = false;
         room.unkept.extend(calls);
@@ -346,7 +349,9 @@ impl Counsel {
 
     fn with<T>(&self, key: &GuardKey, question: &Question, change: impl FnOnce(&mut Room) -> T) -> Option<T> {
         let mut rooms = self.locked();
-        let mine = |room: &&mut Room| room.revision == question.revision && room.started == Some(question.started);
+        let mine = |room: &&mut Room| {
+            room.revision == question.revision && room.started == Some(question.started.as_millisecond())
+        };
         rooms.get_mut(key).filter(mine).map(change)
     }
 
@@ -404,10 +409,10 @@ struct Asking<'a> {
 /// The room of this rollout; another one's is cleared.
 fn open<'r>(rooms: &'r mut HashMap<GuardKey, Room>, key: &GuardKey, of: Of<'_>) -> &'r mut Room {
     let room = rooms.entry(key.clone()).or_default();
-    if room.revision != of.revision || room.started != Some(of.started) {
+    if room.revision != of.revision || room.started != Some(of.started.as_millisecond()) {
         *room = Room {
             revision: of.revision.to_owned(),
-            started: Some(of.started),
+            started: Some(of.started.as_millisecond()),
             calls: of.calls_before,
             ..Room::default()
         };

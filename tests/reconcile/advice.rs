@@ -1,7 +1,6 @@
 //! Language models in the loop: what they may decide, what they explain, and that their death changes a sentence only.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -165,11 +164,6 @@ async fn in_the_grey_zone(model: &Model, authority: &str) -> (Rig, Operator) {
 async fn in_the_grey_zone_a_model_decides_and_the_record_names_it() {
     let model = Model::start(|_| (200, opinion("ROLLBACK", &["S1"]))).await;
     let (rig, _operator) = in_the_grey_zone(&model, "TieBreak").await;
-    for _ in 0..20 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let s = rig.status_of("guard");
-        println!("GZ {} {} {}", s["analysis"]["oneIn"], s["analysis"]["message"], s["signals"]);
-    }
     let status = rig.status("guard", "the undo", |s| s["lastDecision"]["action"] == "RolledBack").await;
     let decision = &status["lastDecision"];
     assert_eq!((&decision["decider"], &decision["reason"]), (&json!("llm/m0"), &json!("LLMDecision")), "{decision:#}");
