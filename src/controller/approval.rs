@@ -12,7 +12,7 @@ use crate::api::status::{PendingAction, time, time_ms};
 use crate::domain::approval::{self, Answer};
 use crate::domain::chain::Decision;
 use crate::domain::guardrail::{self, Clamp, Proposal};
-use crate::domain::known_good::{Choice, Trust};
+use crate::domain::known_good::Choice;
 use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{self, Current, PendingApproval, PendingUndo, Stage};
 use crate::domain::policy::{Mode, Policy};
@@ -181,8 +181,7 @@ async fn approved(
     (pending, by): (PendingApproval, String),
 ) -> Result<(), Error> {
     crate::failpoint!("after-approval-is-read");
-    let exists = workload.exists(&pending.to);
-    let choice = exists.then(|| Choice { revision: pending.to.clone(), trust: Trust::NeverJudged });
+    let choice = workload.exists(&pending.to).then(|| Choice::made_before(&pending.to));
     let undone = case.progress.undone.clone();
     let proposal = Proposal {
         policy,

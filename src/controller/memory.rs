@@ -167,17 +167,15 @@ impl Memory {
     ) -> Option<(Remembered, Changes)> {
         let mut inner = self.locked();
         inner.relate(key.clone(), created, target);
-        let entry = inner.guards.get_mut(key)?;
-        if entry.remembered.uid != uid {
-            return None;
-        }
+        // From the first look on: what changes during that look must not be lost either.
+        let entry = inner.guards.entry(key.clone()).or_default();
         let changes = Changes {
             guard: false,
             workload: std::mem::take(&mut entry.workload_changed),
             pods: std::mem::take(&mut entry.pods_changed),
             findings: std::mem::take(&mut entry.findings_changed),
         };
-        Some((entry.remembered.clone(), changes))
+        (entry.remembered.uid == uid).then(|| (entry.remembered.clone(), changes))
     }
 
     /// Keeps a guard's memory after a look.
@@ -299,5 +297,31 @@ impl Inner {
 
     fn guards_of(&self, target: &WorkloadKey) -> Vec<GuardKey> {
         self.by_target.get(target).into_iter().flatten().map(|(_, key)| key.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::policy::{Kind, Target};
+
+    #[test]
+    fn what_changes_during_the_first_look_is_looked_at_next() {
+        let memory = Memory::default();
+        let key = GuardKey { namespace: "shop".into(), name: "guard".into() };
+        let target =
+            WorkloadKey { namespace: "shop".into(), target: Target { kind: Kind::StatefulSet, name: "db".into() } };
+        assert!(memory.take(&key, "uid", None, &target).is_none(), "nothing is remembered before the first look");
+        // The look deletes a pod, and the watch is faster than the end of the look.
+        let bell = memory.pods_of(&key);
+        assert_eq!(memory.pod_changed(&target), std::slice::from_ref(&key));
+        assert!(futures::FutureExt::now_or_never(bell.notified()).is_some(), "who waits for pods hears it");
+        memory.keep(&key, Remembered { uid: "uid".into(), ..Remembered::default() });
+        let (_, changes) = memory.take(&key, "uid", None, &target).expect("it was kept");
+        assert!(changes.pods);
+        let (_, changes) = memory.take(&key, "uid", None, &target).expect("it was kept");
+        assert!(!changes.pods, "once");
+        // A guard of the same name that is another one begins anew.
+        assert!(memory.take(&key, "another", None, &target).is_none());
     }
 }

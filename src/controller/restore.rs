@@ -13,7 +13,7 @@ use crate::api::GuardClass;
 use crate::api::condition::{Truth, Type};
 use crate::api::status::{parse_time, time};
 use crate::domain::guardrail::{self, Proposal};
-use crate::domain::known_good::{Choice, Trust};
+use crate::domain::known_good::Choice;
 use crate::domain::outcome::{ActionTaken, Reason};
 use crate::domain::plan::{BadRevision, Current, PendingUndo, Stage};
 use crate::domain::policy::{Mode, Policy};
@@ -55,7 +55,7 @@ pub async fn finish(
     let current =
         Current { baseline: Some(undo.to.clone()), ..Current::new(undo.from.clone(), undo.intended, Stage::Judging) };
     let undone = case.progress.undone.clone();
-    let choice = workload.exists(&undo.to).then(|| Choice { revision: undo.to.clone(), trust: Trust::NeverJudged });
+    let choice = workload.exists(&undo.to).then(|| Choice::made_before(&undo.to));
     let of_class = case.ctx.storms.of(class).moments(&undo.decision);
     let proposal = Proposal {
         policy,
@@ -157,7 +157,7 @@ fn not_finished(case: &mut Case<'_>, error: &ActError) {
 
 /// Without it the undo would be reverted, so it is left to people.
 fn not_suspended(case: &mut Case<'_>, workload: &Workload, undo: &PendingUndo, words: &str) {
-    let choice = Choice { revision: undo.to.clone(), trust: Trust::NeverJudged };
+    let choice = Choice::made_before(&undo.to);
     let why = Reason::SuppressedByGitOps;
     let commands = recommend::commands(&case.key.namespace, &case.target.target, workload, Some(&choice), why);
     let what = if commands.is_empty() { String::new() } else { format!(". Recommended: {}", commands.join("; or: ")) };

@@ -92,6 +92,14 @@ pub struct Choice {
     pub trust: Trust,
 }
 
+impl Choice {
+    /// One that was made before: how far it was trusted stands in its record, and is not weighed again.
+    #[must_use]
+    pub fn made_before(revision: &RevisionHash) -> Self {
+        Self { revision: revision.clone(), trust: Trust::NeverJudged }
+    }
+}
+
 /// Chooses: the newest revision that proved good and still exists, else the one before. What is known as bad, and the
 /// judged revision itself, are never chosen.
 #[must_use]

@@ -27,6 +27,23 @@ fn undone_once(stage: &Stage, kind: Kind, what: &str) {
     assert_eq!(status["badRevisions"].as_array().map(Vec::len), Some(1), "{kind:?}, {what}: {status:#}");
 }
 
+/// A leader that undoes a bad release, stopped before its request of that number.
+async fn stopped_at(kind: Kind, request: usize) -> Stage {
+    let mut stage = Stage::with_bad_release(kind, "Enforce").await;
+    stage.play(Event::Look(0)).await;
+    for _ in 0..request {
+        stage.step(0, Fate::Answered).await;
+    }
+    stage
+}
+
+/// The other one decides for itself while the request of the first is on its way.
+async fn overtake(stage: &mut Stage) {
+    for event in [Event::Lease(1), Event::Pass(2), Event::Refresh(1), Event::Look(1), Event::Run(1), Event::Run(0)] {
+        stage.play(event).await;
+    }
+}
+
 #[test]
 fn a_bad_release_is_undone_once_when_nothing_goes_wrong() {
     for kind in KINDS {
@@ -52,11 +69,7 @@ fn an_operator_killed_at_any_request_leaves_one_undo_and_a_complete_record() {
 
 /// Kills the leader at its request of that number; says whether there was one.
 async fn killed_at(kind: Kind, request: usize, fate: Fate) -> bool {
-    let mut stage = Stage::with_bad_release(kind, "Enforce").await;
-    stage.play(Event::Look(0)).await;
-    for _ in 0..request {
-        stage.step(0, Fate::Answered).await;
-    }
+    let mut stage = stopped_at(kind, request).await;
     let there = stage.step(0, fate).await;
     stage.play(Event::Crash(0)).await;
     stage.come_to_rest().await.unwrap();
@@ -69,17 +82,8 @@ fn leadership_lost_at_any_request_leaves_one_undo_and_a_complete_record() {
     for kind in KINDS {
         for request in 0..24 {
             block_on(async {
-                let mut stage = Stage::with_bad_release(kind, "Enforce").await;
-                stage.play(Event::Look(0)).await;
-                for _ in 0..request {
-                    stage.step(0, Fate::Answered).await;
-                }
-                // The other one decides for itself while the request of the first is on its way.
-                for event in
-                    [Event::Lease(1), Event::Pass(2), Event::Refresh(1), Event::Look(1), Event::Run(1), Event::Run(0)]
-                {
-                    stage.play(event).await;
-                }
+                let mut stage = stopped_at(kind, request).await;
+                overtake(&mut stage).await;
                 stage.come_to_rest().await.unwrap();
                 assert_eq!(stage.broken(), Vec::<String>::new(), "{kind:?}, request {request}");
                 assert_eq!(stage.undos(), 1, "{kind:?}, request {request}");
@@ -119,16 +123,8 @@ fn a_status_that_arrives_after_the_next_leader_wrote_does_not_make_it_forget_wha
     for kind in KINDS {
         for request in 0..24 {
             block_on(async {
-                let mut stage = Stage::with_bad_release(kind, "Enforce").await;
-                stage.play(Event::Look(0)).await;
-                for _ in 0..request {
-                    stage.step(0, Fate::Answered).await;
-                }
-                for event in
-                    [Event::Lease(1), Event::Pass(2), Event::Refresh(1), Event::Look(1), Event::Run(1), Event::Run(0)]
-                {
-                    stage.play(event).await;
-                }
+                let mut stage = stopped_at(kind, request).await;
+                overtake(&mut stage).await;
                 for event in [Event::Reapply(BAD), Event::Controllers, Event::Crash(1), Event::Pass(2)] {
                     stage.play(event).await;
                 }

@@ -182,7 +182,13 @@ impl Rig {
             let body: String = asked.body.to_string().chars().take(300).collect();
             format!("{} {} {}", asked.verb, asked.path, body)
         });
-        lines.collect::<Vec<_>>().join("\n")
+        let pods = self.api.all("pods").into_iter().map(|(key, pod)| {
+            let (meta, status) = (&pod["metadata"], &pod["status"]["conditions"]);
+            format!("pod {} {} {status}", key.name, meta["labels"]["controller-revision-hash"])
+        });
+        let guards = self.api.all("deploymentguards").into_iter();
+        let guards = guards.map(|(key, guard)| format!("guard {} {:#}", key.name, guard["status"]));
+        lines.chain(pods).chain(guards).collect::<Vec<_>>().join("\n")
     }
 
     /// The undos that were sent, dry runs not counted.
