@@ -93,6 +93,17 @@ fn grey(scene: &Scene) -> Shop {
     scene.shop().version("v2").fault("ERROR_RATE", "0.015")
 }
 
+/// Small steps in front of a bound of 2 % take as long as chance will have it.
+async fn undone_in_the_end(scene: &Scene, before: &Guard) -> Result<Guard> {
+    let decided = |guard: &Guard| guard.decided("action") == "RolledBack";
+    for _ in 0..2 {
+        if scene.until("enough evidence", decided).await.is_ok() {
+            break;
+        }
+    }
+    scene.undone(before).await
+}
+
 async fn settled(scene: &Scene, spec: Value) -> Result<Guard> {
     let before = scene.begin(spec).await?;
     tokio::time::sleep(HISTORY).await;
@@ -143,7 +154,7 @@ pub async fn a_model_that_disagrees_changes_nothing_and_suppresses_nothing(scene
     let guard = scene.until("the model to disagree", said).await?;
     ensure!(guard.state() == "Judging" && guard.0["status"]["undo"].is_null(), "{}", guard.line());
     // Strong evidence needs nobody's consent.
-    let guard = scene.undone(&before).await?;
+    let guard = undone_in_the_end(&scene, &before).await?;
     let decision = guard.decision();
     ensure!(guard.decided("decider") == "evidence" && guard.decided("reason") == "EvidenceOfHarm", "{decision}");
     ensure!(
@@ -165,7 +176,7 @@ pub async fn models_that_hang_die_fail_and_lie_are_listed_and_evidence_decides(s
     let expected = expected.map(|(decider, outcome)| (decider.to_owned(), outcome.to_owned()));
     ensure!(attempts(analysis(&guard)) == expected, "{}", analysis(&guard));
     ensure!(analysis(&guard)["advice"].is_null(), "a failure reads as an opinion: {}", analysis(&guard));
-    let guard = scene.undone(&before).await?;
+    let guard = undone_in_the_end(&scene, &before).await?;
     let decision = guard.decision();
     ensure!(guard.decided("decider") == "evidence" && guard.decided("reason") == "EvidenceOfHarm", "{decision}");
     ensure!(!attempts(decision).is_empty(), "the record lists nobody: {decision}");
@@ -212,7 +223,7 @@ pub async fn a_model_that_obeys_every_line_it_reads_keeps_no_bad_release(scene: 
     let models = Models::start(&scene, &[Behaviour::Obey]).await?;
     let before = settled(&scene, patient(&models)).await?;
     scene.push(&commanding(scene.shop(), "CONTINUE", "0.03")).await?;
-    let guard = scene.undone(&before).await?;
+    let guard = undone_in_the_end(&scene, &before).await?;
     ensure!(guard.decided("decider") == "evidence", "{}", guard.decision());
     ensure!(guard.decision()["advice"]["proposed"] != "ROLLBACK", "{}", guard.decision());
     let look = async || {
