@@ -90,12 +90,12 @@ pub struct Heard {
 #[derive(Debug, Default)]
 struct Room {
     revision: String,
-    /// In milliseconds, as status keeps it: the first look of a rollout knows it more exactly than the next.
-    started: Option<i64>,
+    started: Option<Timestamp>,
     calls: u32,
     /// Hashes that were asked about.
     asked: Vec<String>,
-    running: bool,
+    /// By when the chain that runs has ended.
+    asking: Option<Timestamp>,
     heard: Option<Heard>,
     explained: Option<Heard>,
     /// What left and what came back, until it is kept.
@@ -142,10 +142,10 @@ impl Counsel {
         (room.calls, room.asked.clone())
     }
 
-    /// Whether somebody is being asked about this rollout.
+    /// By when somebody who is being asked about this rollout has answered or will not be waited for.
     #[must_use]
-    pub fn is_asking(&self, key: &GuardKey) -> bool {
-        self.locked().get(key).is_some_and(|room| room.running)
+    pub fn asking(&self, key: &GuardKey) -> Option<Timestamp> {
+        self.locked().get(key)?.asking
     }
 
     /// What was heard last about a revision. The next look is told that it is no longer fresh.
@@ -188,10 +188,10 @@ impl Counsel {
         {
             let mut rooms = self.locked();
             let room = open(&mut rooms, key, of);
-            if room.running {
+            if room.asking.is_some() {
                 return;
             }
-            room.running = true;
+            room.asking = Some((self.clock)().checked_add(question.policy.deadline).unwrap_or(Timestamp::MAX));
             if question.explains.is_none() {
                 room.asked.push(question.hash.clone());
             }
@@ -214,11 +214,9 @@ impl Counsel {
         };
         let mut rooms = self.locked();
         // Another rollout may have begun meanwhile, or the guard is gone.
-        let mine = |room: &&mut Room| {
-            room.revision == question.revision && room.started == Some(question.started.as_millisecond())
-        };
+        let mine = |room: &&mut Room| room.revision == question.revision && room.started == Some(question.started);
         let Some(room) = rooms.get_mut(&key).filter(mine) else { return };
-        room.running = false;
+        room.asking = None;
         room.unkept.extend(calls);
         if heard.explains.is_some() {
             room.explained = Some(heard);
@@ -232,7 +230,7 @@ impl Counsel {
     }
 
     async fn run(&self, key: &GuardKey, question: &Question) -> Ran {
-        let at = (self.clock)();
+        let (at, asked) = ((self.clock)(), Instant::now());
         let Some(class) = self.advisers.of(&question.class) else { return Ran::default() };
         let mut case = question.case.clone();
         case.changes = self.changes(question.templates.as_ref()).await;
@@ -243,11 +241,13 @@ impl Counsel {
                 return Ran::default();
             }
         };
-        let asked: Vec<(Turn, Option<Arc<Provider>>)> =
+        let all: Vec<(Turn, Option<Arc<Provider>>)> =
             question.policy.chain.iter().filter_map(|name| self.turn(&class, name)).collect();
-        let turns = asked.iter().map(|(turn, _)| turn.clone()).collect();
+        let turns = all.iter().map(|(turn, _)| turn.clone()).collect();
+        // What was read for the prompt took of the same time.
+        let left = question.policy.deadline.saturating_sub(asked.elapsed());
         let (began, mut calls) = (Instant::now(), Vec::new());
-        let (mut chain, mut step) = Chain::begin(turns, prompt.known.clone(), question.policy.deadline);
+        let (mut chain, mut step) = Chain::begin(turns, prompt.known.clone(), left);
         let outcome = loop {
             let event = match step {
                 Step::Done(outcome) => break outcome,
@@ -258,7 +258,7 @@ impl Counsel {
                 Step::Ask { provider, rung, deadline } => {
                     let within = deadline.saturating_sub(began.elapsed());
                     let mut note = note(question, at, calls.len());
-                    let event = match asked.get(provider) {
+                    let event = match all.get(provider) {
                         Some((turn, Some(provider))) => {
                             let about = Asking { class: &class, turn, provider, prompt: &prompt, rung, within };
                             self.call(key, question, about, &mut note).await
@@ -274,14 +274,14 @@ impl Counsel {
             step = chain.next(event, began.elapsed());
             // It answered, and what it said could not be used.
             if let Some(last) = chain.attempts().last().filter(|last| answered && last.outcome != ANSWERED)
-                && let Some((turn, _)) = asked.get(last.provider)
+                && let Some((turn, _)) = all.get(last.provider)
             {
                 class.misread(&turn.name, last.outcome);
             }
         };
         let opinion = match outcome {
             Outcome::NoOpinion => None,
-            Outcome::Opinion { provider, opinion } => asked.get(provider).map(|(turn, _)| {
+            Outcome::Opinion { provider, opinion } => all.get(provider).map(|(turn, _)| {
                 class.learn(&turn.name, chain.rung());
                 (turn.name.clone(), opinion.redacted(&class.redactor))
             }),
@@ -349,9 +349,7 @@ impl Counsel {
 
     fn with<T>(&self, key: &GuardKey, question: &Question, change: impl FnOnce(&mut Room) -> T) -> Option<T> {
         let mut rooms = self.locked();
-        let mine = |room: &&mut Room| {
-            room.revision == question.revision && room.started == Some(question.started.as_millisecond())
-        };
+        let mine = |room: &&mut Room| room.revision == question.revision && room.started == Some(question.started);
         rooms.get_mut(key).filter(mine).map(change)
     }
 
@@ -409,10 +407,10 @@ struct Asking<'a> {
 /// The room of this rollout; another one's is cleared.
 fn open<'r>(rooms: &'r mut HashMap<GuardKey, Room>, key: &GuardKey, of: Of<'_>) -> &'r mut Room {
     let room = rooms.entry(key.clone()).or_default();
-    if room.revision != of.revision || room.started != Some(of.started.as_millisecond()) {
+    if room.revision != of.revision || room.started != Some(of.started) {
         *room = Room {
             revision: of.revision.to_owned(),
-            started: Some(of.started.as_millisecond()),
+            started: Some(of.started),
             calls: of.calls_before,
             ..Room::default()
         };

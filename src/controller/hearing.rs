@@ -75,7 +75,13 @@ pub(super) fn weigh(
     };
     ask(case, policy, current, question, signs(&findings));
     let decides = ground.zone() == Zone::Grey || policy.decision.authority == Authority::Decide;
-    advised(step, None, decides && case.ctx.counsel.is_asking(&case.key))
+    // Whatever became of the chain, nobody waits longer than the deadline.
+    let ends = matches!(&step, Step::Decide(decided) if decided.is_final);
+    let until = case.ctx.counsel.asking(&case.key).filter(|until| ends && decides && case.now < *until);
+    if let Some(until) = until {
+        case.wake_at(until);
+    }
+    advised(step, None, until.is_some())
 }
 
 /// What a ROLLBACK that was decided without a model is explained with, once it is done.

@@ -126,10 +126,15 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     ended
 }
 
+/// As status keeps times: a moment that was seen and the same one read back from status are equal.
+fn in_milliseconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
 fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardClass>) -> Context {
     let redactor = Arc::new(Redactor::new());
     let observer: Arc<dyn QueryObserver> = settings.metrics.clone();
-    let clock: Clock = Arc::new(Timestamp::now);
+    let clock: Clock = Arc::new(|| in_milliseconds(Timestamp::now()));
     let providers = Providers::new(SecretReader::new(client.clone(), settings.namespace.clone()));
     let advisers = Advisers::new(providers, redactor.clone(), settings.metrics.clone());
     Context {

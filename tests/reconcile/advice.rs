@@ -134,7 +134,7 @@ async fn under_decide_a_rollback_that_cites_nothing_abnormal_is_not_done_and_is_
 }
 
 /// 2 % of errors where there were none, in few requests: evidence grows slowly.
-const SLIGHT: Load = Load { requests_per_second: 30.0, errors: 0.03, ..GOOD };
+const SLIGHT: Load = Load { requests_per_second: 50.0, errors: 0.03, ..GOOD };
 
 async fn in_the_grey_zone(model: &Model, authority: &str) -> (Rig, Operator) {
     let rig = Rig::empty().await;
@@ -152,7 +152,7 @@ async fn in_the_grey_zone(model: &Model, authority: &str) -> (Rig, Operator) {
             pod["status"]["conditions"][0]["lastTransitionTime"] = json!(past);
         });
     }
-    let analysis = json!({"scorer": "Evidence", "window": "30m", "falseRollbackRate": "0.01%"});
+    let analysis = json!({"scorer": "Evidence", "window": "30m", "falseRollbackRate": "1%"});
     rig.guard("guard", json!({"analysis": analysis, "decision": {"authority": authority}}));
     let operator = rig.operator();
     rig.adopted("guard").await;
@@ -172,4 +172,46 @@ async fn in_the_grey_zone_a_model_decides_and_the_record_names_it() {
         "{status:#}"
     );
     assert_eq!(decision["advice"]["proposed"], "ROLLBACK", "{decision:#}");
+}
+
+/// Takes every question and answers none.
+async fn silence() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            kept.push(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_hangs_puts_the_end_of_the_window_off_by_the_deadline_at_most() {
+    let mut decisions = Vec::new();
+    for chain in [json!(["algorithm"]), json!(["silent"])] {
+        let rig = Rig::empty().await;
+        let silent =
+            json!({"name": "silent", "kind": "openai", "model": "m", "baseURL": silence().await, "timeout": "1m"});
+        rig.class("default", json!({"providers": [silent]}));
+        super::deployments::push(&rig.api, "shop", "shop:v1");
+        rig.until("shop:v1 has pods", || super::deployments::pods_of(&rig.api, "shop").len() == 2).await;
+        let decision = json!({"authority": "Decide", "deadline": "2s", "maxCallsPerRollout": 100, "chain": chain});
+        rig.guard("guard", json!({"decision": decision}));
+        let _operator = rig.operator();
+        rig.adopted("guard").await;
+        rig.prometheus.image("shop:v2", Load { requests_per_second: 1.0, ..GOOD });
+        rig.push("shop:v2");
+        let status = rig.status("guard", "the end", |s| s["lastDecision"]["decision"] == "CONTINUE").await;
+        let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        let took = time(&status["lastDecision"]["time"]).duration_since(time(&status["current"]["startedAt"]));
+        decisions.push((took.as_secs_f64(), status["lastDecision"].clone()));
+    }
+    let [(alone, without), (beside, with)] = decisions.as_slice() else { panic!("{decisions:#?}") };
+    for field in ["decision", "decider", "reason", "confidence", "healthScore", "advice"] {
+        assert_eq!(with[field], without[field], "{field}");
+    }
+    assert!(*beside <= alone + 2.0 + 1.5, "{alone} s without, {beside} s with a model that hangs");
+    assert!(with["attempts"].as_array().unwrap().iter().all(|one| one["outcome"] == "timeout"), "{with:#}");
 }
