@@ -98,6 +98,8 @@ struct Room {
     asking: Option<Timestamp>,
     heard: Option<Heard>,
     explained: Option<Heard>,
+    /// The explanation to ask for once the chain that runs has ended: what it was asked is another question.
+    next: Option<Box<Question>>,
     /// What left and what came back, until it is kept.
     unkept: Vec<Call>,
 }
@@ -183,18 +185,21 @@ impl Counsel {
         self.locked().remove(key);
     }
 
-    /// Asks, unless somebody is being asked already.
+    /// Asks, unless somebody is being asked already. An explanation is asked for after that.
     pub fn ask(self: &Arc<Self>, key: &GuardKey, of: Of<'_>, question: Question) {
-        {
-            let mut rooms = self.locked();
-            let room = open(&mut rooms, key, of);
-            if room.asking.is_some() {
-                return;
-            }
-            room.asking = Some((self.clock)().checked_add(question.policy.deadline).unwrap_or(Timestamp::MAX));
-            if question.explains.is_none() {
-                room.asked.push(question.hash.clone());
-            }
+        let mut rooms = self.locked();
+        let room = open(&mut rooms, key, of);
+        if room.asking.is_none() {
+            self.begin(room, key, question);
+        } else if question.explains.is_some() {
+            room.next = Some(Box::new(question));
+        }
+    }
+
+    fn begin(self: &Arc<Self>, room: &mut Room, key: &GuardKey, question: Question) {
+        room.asking = Some((self.clock)().checked_add(question.policy.deadline).unwrap_or(Timestamp::MAX));
+        if question.explains.is_none() {
+            room.asked.push(question.hash.clone());
         }
         let (this, key) = (self.clone(), key.clone());
         tokio::spawn(async move { this.hear(key, question).await });
@@ -222,6 +227,9 @@ impl Counsel {
             room.explained = Some(heard);
         } else {
             room.heard = Some(heard);
+        }
+        if let Some(next) = room.next.take() {
+            self.begin(room, &key, *next);
         }
         drop(rooms);
         if let Some(wake) = &*self.wake.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -215,3 +215,41 @@ async fn a_model_that_hangs_puts_the_end_of_the_window_off_by_the_deadline_at_mo
     assert!(*beside <= alone + 2.0 + 1.5, "{alone} s without, {beside} s with a model that hangs");
     assert!(with["attempts"].as_array().unwrap().iter().all(|one| one["outcome"] == "timeout"), "{with:#}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undo_while_a_model_is_being_asked_is_explained_by_the_next_answer() {
+    // The first question is about signs or the grey zone and takes its time; the undo happens meanwhile.
+    let model = Model::start(|case| {
+        if !case.contains("P1 | ") {
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+        }
+        (200, opinion("CONTINUE", &["S1"]))
+    })
+    .await;
+    let (rig, _operator) = watching(&[&model], json!({"decision": {"authority": "Decide"}})).await;
+    rig.prometheus.image("shop:v2", Load { requests_per_second: 1.0, ..GOOD });
+    rig.push("shop:v2");
+    rig.until("the model is being asked", || {
+        rig.status_of("guard")["current"]["state"] == "Judging" && !rig.api.all("pods").is_empty()
+    })
+    .await;
+    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    let old: Vec<_> = super::deployments::pods_of(&rig.api, "shop");
+    for key in old {
+        rig.api.change(&key, |pod| {
+            if pod["spec"]["containers"][0]["image"] == "shop:v2" {
+                super::facts::crash(pod, 3);
+            }
+        });
+    }
+    let status = rig.status("guard", "the explanation", |s| s["lastDecision"]["advice"].is_object()).await;
+    let decision = &status["lastDecision"];
+    assert_eq!(
+        (&decision["decider"], &decision["decision"]),
+        (&json!("hard-fact"), &json!("ROLLBACK")),
+        "{decision:#}"
+    );
+    assert_eq!(decision["advice"]["clampedBy"], "hard-fact", "{decision:#}");
+    let explained: Vec<bool> = model.asked().iter().map(|case| case.contains("P1 | ")).collect();
+    assert_eq!(explained, [false, true], "one question was under way, and the explanation came after it");
+}
