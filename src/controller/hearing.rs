@@ -316,6 +316,6 @@ fn about(
         findings: findings.to_vec(),
         timeline,
         changes: Vec::new(),
-        notes: Vec::new(),
+        notes: workload.change_cause.iter().map(|cause| format!("change cause: {cause}")).collect(),
     }
 }

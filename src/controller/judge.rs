@@ -285,7 +285,14 @@ async fn past(
     let reach = (current.started.checked_sub(LOOK_FOR_PODS).unwrap_or(current.started), current.started);
     if let Some(baseline) = named_apart(current, workload) {
         let prefix = (baseline.pod_prefix.as_str(), Side::Old);
-        old.extend(past::forgotten(&source, policy, &case.key.namespace, prefix, lives, reach).await);
+        match past::forgotten(&source, policy, &case.key.namespace, prefix, lives, reach).await {
+            Ok(gone) => old.extend(gone),
+            // Without the names of the old pods there seems to be no past, and that would be fixed for the rollout.
+            Err(_) if past::is_awaited(current.started, case.now) => return None,
+            Err(error) => {
+                tracing::warn!(%error, "old pods that are gone are not known; what they did is not compared with")
+            }
+        }
     }
     // What the old pods did from the first sight of the rollout on belongs to the rollout.
     match past::read(&source, policy, &old, (current.started, case.now)).await {
@@ -321,9 +328,15 @@ async fn with_forgotten(
     if let Ok(source) = source(case, class).await {
         let prefix = (baseline.pod_prefix.as_str(), Side::Old);
         let reach = (current.started, case.now);
-        let forgotten = past::forgotten(&source, policy, &case.key.namespace, prefix, &lives, reach).await;
-        case.add_gone(&forgotten);
-        lives.extend(forgotten);
+        match past::forgotten(&source, policy, &case.key.namespace, prefix, &lives, reach).await {
+            Ok(forgotten) => {
+                case.add_gone(&forgotten);
+                lives.extend(forgotten);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "old pods that went away meanwhile are not known; they are not counted")
+            }
+        }
     }
     lives
 }

@@ -17,7 +17,7 @@ use crate::domain::policy::{Interval, Policy};
 use crate::domain::process::Counts;
 use crate::domain::rollout::{PodName, Side};
 use crate::domain::signal::{Demands, Selector, Signal, SignalName, Source, Term};
-use crate::observe::prometheus::{PrometheusSource, ReadRequest};
+use crate::observe::prometheus::{PrometheusSource, ReadRequest, SourceError};
 
 /// How far back is looked, until there are enough bad events.
 const REACHES: [Duration; 3] = [Duration::from_mins(30), Duration::from_hours(2), Duration::from_hours(24)];
@@ -38,7 +38,7 @@ pub async fn read(
     old: &[PodLife],
     (before, now): (Timestamp, Timestamp),
 ) -> Result<Past, String> {
-    let patient = before.checked_add(PATIENCE).is_ok_and(|end| now < end);
+    let patient = is_awaited(before, now);
     let reader = Reader { source, policy, old, before, patient };
     let fine = reader.stretch(FINE, Duration::from_secs(1)).await?;
     let scrape = fine.signals.iter().filter_map(|signal| scrape_interval(counters(signal.reading.value()?)?)).min();
@@ -75,6 +75,9 @@ pub async fn read(
 
 /// Pods of the rollout that the API server has forgotten, by the beginning of their names. Their whole life is taken for
 /// old enough to count: what they did before they were first seen is not counted anyway.
+///
+/// # Errors
+/// If Prometheus does not answer; nobody may take that for "there are none".
 pub async fn forgotten(
     source: &PrometheusSource,
     policy: &Policy,
@@ -82,11 +85,11 @@ pub async fn forgotten(
     (prefix, side): (&str, Side),
     known: &[PodLife],
     (since, until): (Timestamp, Timestamp),
-) -> Vec<PodLife> {
+) -> Result<Vec<PodLife>, SourceError> {
     let request =
         ReadRequest { signals: policy.signals.clone(), lives: Vec::new(), since, until, interval: Interval::Auto };
     let known: BTreeSet<&PodName> = known.iter().map(|life| &life.pod).collect();
-    let named = source.pods_named(&request, namespace, &[prefix.to_owned()]).await.unwrap_or_default();
+    let named = source.pods_named(&request, namespace, &[prefix.to_owned()]).await?;
     let gone = named.into_iter().filter(|pod| !known.contains(pod)).map(|pod| PodLife {
         pod,
         side: Some(side),
@@ -96,7 +99,7 @@ pub async fn forgotten(
         gone: Some(until),
         containers: Vec::new(),
     });
-    gone.take(MOST_FORGOTTEN).collect()
+    Ok(gone.take(MOST_FORGOTTEN).collect())
 }
 
 /// Whether every one of these pods was scraped all the while.
@@ -120,6 +123,12 @@ pub async fn scraped(source: &PrometheusSource, pods: &[PodLife], (since, until)
 const EVERY: Duration = Duration::from_secs(30);
 /// Forgotten pods that are asked about.
 const MOST_FORGOTTEN: usize = 500;
+
+/// Whether what was before the rollout is still waited for.
+#[must_use]
+pub fn is_awaited(before: Timestamp, now: Timestamp) -> bool {
+    before.checked_add(PATIENCE).is_ok_and(|end| now < end)
+}
 
 struct Reader<'a> {
     source: &'a PrometheusSource,

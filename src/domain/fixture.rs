@@ -98,6 +98,7 @@ pub(crate) fn workload(current: Option<&str>, known: &[(&str, u64)]) -> Workload
         applier: None,
         suspension: None,
         template_manager: None,
+        change_cause: None,
         skip: None,
         last_rollback: None,
         owns_template: false,

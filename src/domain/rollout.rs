@@ -267,6 +267,8 @@ pub struct Workload {
     pub suspension: Option<Marker>,
     /// Who changed the template last, by managed fields.
     pub template_manager: Option<String>,
+    /// What people say this release is for (`kubernetes.io/change-cause`), its beginning. Anybody may write it.
+    pub change_cause: Option<String>,
     /// `deploymentguard.dev/skip`, if set.
     pub skip: Option<String>,
     /// `deploymentguard.dev/last-rollback`, if set.

@@ -14,8 +14,8 @@ use crate::approval::events;
 use crate::facts::{serving, shop};
 use crate::scene::{Guard, Scene};
 
-/// Enough of the old revision to compare with.
-const HISTORY: Duration = Duration::from_secs(45);
+/// Enough of the old revision to compare with: once the old pods are gone, evidence grows for so long and then stands still.
+const HISTORY: Duration = Duration::from_secs(80);
 /// The chain's own time may not be a guard's: this much is the kubelet's and the scheduler's.
 const NOISE: f64 = 3.0;
 
@@ -78,7 +78,7 @@ impl Models {
     }
 }
 
-/// A guard that takes its time in the grey zone: the bounds of 2 % lie at E = 5 and E = 50, and an error in 70 requests goes
+/// A guard that takes its time in the grey zone: the bounds of 2 % lie at E = 5 and E = 50, and an error in 40 requests goes
 /// that way in many small steps.
 fn patient(models: &Models) -> Value {
     json!({
@@ -90,7 +90,7 @@ fn patient(models: &Models) -> Value {
 }
 
 fn grey(scene: &Scene) -> Shop {
-    scene.shop().version("v2").fault("ERROR_RATE", "0.015")
+    scene.shop().version("v2").fault("ERROR_RATE", "0.025")
 }
 
 /// Small steps in front of a bound of 2 % take as long as chance will have it.

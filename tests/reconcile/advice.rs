@@ -1,5 +1,6 @@
 //! Language models in the loop: what they may decide, what they explain, and that their death changes a sentence only.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, to_bytes};
@@ -31,8 +32,8 @@ impl Model {
                 let body = to_bytes(request.into_body(), 1 << 20).await.unwrap();
                 let body: Value = serde_json::from_slice(&body).unwrap();
                 let case = body["messages"][1]["content"].as_str().unwrap().to_owned();
+                record.lock().unwrap().push(case.clone());
                 let (status, text) = answer(&case);
-                record.lock().unwrap().push(case);
                 let reply = json!({
                     "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
                     "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
@@ -60,7 +61,7 @@ fn opinion(decision: &str, evidence: &[&str]) -> String {
 /// A guard that knows these models, in this order.
 async fn watching(models: &[&Model], guard: Value) -> (Rig, Operator) {
     let rig = Rig::empty().await;
-    let provider = |(place, model): (usize, &&Model)| json!({"name": format!("m{place}"), "kind": "openai", "model": "m", "baseURL": model.url, "timeout": "2s"});
+    let provider = |(place, model): (usize, &&Model)| json!({"name": format!("m{place}"), "kind": "openai", "model": "m", "baseURL": model.url, "timeout": "7s"});
     let providers: Vec<Value> = models.iter().enumerate().map(provider).collect();
     rig.class("default", json!({"providers": providers}));
     super::deployments::push(&rig.api, "shop", "shop:v1");
@@ -121,6 +122,9 @@ async fn under_decide_a_rollback_that_cites_nothing_abnormal_is_not_done_and_is_
     let (rig, _operator) = watching(&[&hostile], json!({"decision": {"authority": "Decide"}})).await;
     // Too few requests to say anything.
     rig.prometheus.image("shop:v2", Load { requests_per_second: 1.0, ..GOOD });
+    rig.api.change(&Key::new("apps", "deployments", super::deployments::NAMESPACE, "shop"), |shop| {
+        shop["metadata"]["annotations"]["kubernetes.io/change-cause"] = json!("a pool of 20, password=hunter2xyz");
+    });
     rig.push("shop:v2");
     let clamped = |s: &Value| s["lastDecision"]["advice"]["clampedBy"].is_string();
     let status = rig.status("guard", "the end of the window", clamped).await;
@@ -130,7 +134,10 @@ async fn under_decide_a_rollback_that_cites_nothing_abnormal_is_not_done_and_is_
         (&json!("CONTINUE"), &json!("no-abnormal-evidence"))
     );
     assert_eq!((rig.undos().len(), rig.image().as_str()), (0, "shop:v2"));
-    assert!(hostile.asked().len() <= 3, "maxCallsPerRollout: {}", hostile.asked().len());
+    let asked = hostile.asked();
+    assert!(asked.len() <= 3, "maxCallsPerRollout: {}", asked.len());
+    let told = |case: &String| case.contains("note: change cause: a pool of 20") && !case.contains("hunter2xyz");
+    assert!(asked.iter().all(told), "{asked:#?}");
 }
 
 /// 2 % of errors where there were none, in few requests: evidence grows slowly.
@@ -218,10 +225,16 @@ async fn a_model_that_hangs_puts_the_end_of_the_window_off_by_the_deadline_at_mo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_undo_while_a_model_is_being_asked_is_explained_by_the_next_answer() {
-    // The first question is about signs or the grey zone and takes its time; the undo happens meanwhile.
-    let model = Model::start(|case| {
+    let (asked, undone) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (heard, release) = (asked.clone(), undone.clone());
+    let model = Model::start(move |case| {
+        // The first question takes longer than the undo.
         if !case.contains("P1 | ") {
-            std::thread::sleep(std::time::Duration::from_millis(1500));
+            heard.store(true, Ordering::Relaxed);
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+            while !release.load(Ordering::Relaxed) && std::time::Instant::now() < until {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
         }
         (200, opinion("CONTINUE", &["S1"]))
     })
@@ -229,11 +242,7 @@ async fn an_undo_while_a_model_is_being_asked_is_explained_by_the_next_answer() 
     let (rig, _operator) = watching(&[&model], json!({"decision": {"authority": "Decide"}})).await;
     rig.prometheus.image("shop:v2", Load { requests_per_second: 1.0, ..GOOD });
     rig.push("shop:v2");
-    rig.until("the model is being asked", || {
-        rig.status_of("guard")["current"]["state"] == "Judging" && !rig.api.all("pods").is_empty()
-    })
-    .await;
-    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    rig.until("the model is being asked", || asked.load(Ordering::Relaxed)).await;
     let old: Vec<_> = super::deployments::pods_of(&rig.api, "shop");
     for key in old {
         rig.api.change(&key, |pod| {

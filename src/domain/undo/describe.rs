@@ -13,13 +13,16 @@ use super::applier::{applier, template_manager};
 use super::configuration::configuration;
 use super::ownership::owns_template;
 use super::template::{controller_of, hash_of, is_controlled_by, normalise, number_of};
-use super::{IRREVERSIBLE, LAST_ROLLBACK, SKIP, UndoError};
+use super::{CHANGE_CAUSE, IRREVERSIBLE, LAST_ROLLBACK, SKIP, UndoError};
 use crate::domain::git_ops::Marker;
 use crate::domain::policy::Kind;
 use crate::domain::rollout::{Revision, RevisionHash, Strategy, Workload};
 
 /// The API server's default of `progressDeadlineSeconds`.
 const DEFAULT_PROGRESS_DEADLINE: u32 = 600;
+
+/// So much of a cause of a change is kept, in characters.
+const CAUSE_LENGTH: usize = 500;
 
 /// Reads a workload and those of the objects that hold its revisions (`ReplicaSet`s or `ControllerRevision`s) that it
 /// controls.
@@ -91,6 +94,7 @@ pub fn describe(kind: Kind, workload: &Value, holders: &[Value]) -> Result<Workl
         applier: applier(workload),
         suspension: Marker::of(workload),
         template_manager: template_manager(workload),
+        change_cause: annotation(workload, CHANGE_CAUSE).map(|text| text.chars().take(CAUSE_LENGTH).collect()),
         skip: annotation(workload, SKIP),
         last_rollback: annotation(workload, LAST_ROLLBACK),
         owns_template: owns_template(workload),

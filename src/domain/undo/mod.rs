@@ -40,6 +40,9 @@ use super::rollout::RevisionHash;
 /// The annotation that names the last decision carried out on a workload.
 pub const LAST_ROLLBACK: &str = "deploymentguard.dev/last-rollback";
 
+/// The annotation by which people say what a release is for.
+pub const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+
 /// The annotation by which a workload asks to be left alone.
 pub const SKIP: &str = "deploymentguard.dev/skip";
 
