@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::deployments::pods_of;
-use super::prometheus::{GOOD, Load};
+use super::prometheus::{GOOD, Load, Trouble};
 use super::rig::{BAD_IMAGE, Rig, because, is};
 
 /// Enough requests to certify a healthy release within seconds.
@@ -61,6 +61,21 @@ async fn a_healthy_release_is_certified_early_watched_on_and_known_good_at_the_e
     assert!(rig.workload_writes().is_empty(), "a good release is not touched");
     assert_eq!(passed["lastDecision"]["decision"], "CONTINUE");
     assert!(passed["history"].is_null(), "one decision, not two: {passed:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_pods_whose_names_cannot_be_asked_for_yet_are_no_missing_past() {
+    let (rig, _operator) = long_served().await;
+    // The old pods are gone at once, and only Prometheus still knows their names.
+    rig.prometheus.trouble(Trouble::NoNames);
+    rig.push("shop:v2");
+    rig.status("guard", "the release is seen", |s| s["current"]["state"] == "Judging").await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(design(&rig.status_of("guard")).is_null(), "nothing is fixed without the past");
+    rig.prometheus.trouble(Trouble::Nothing);
+    let status = rig.status("guard", "steps were counted", |s| !design(s).is_null()).await;
+    let steps = design(&status)["signals"][0]["historySteps"].as_i64().unwrap_or_default();
+    assert!(steps > 100, "ten minutes of it: {steps}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -46,6 +46,8 @@ pub enum Trouble {
     Warnings,
     Slow,
     NotANumber,
+    /// Nobody is told which series there are.
+    NoNames,
     SeveralSeries,
 }
 
@@ -183,6 +185,7 @@ async fn answer(State(prometheus): State<Prometheus>, request: Request) -> Respo
     };
     match trouble {
         Trouble::ServerError => return reply(500, "text/plain", "out of memory".into()),
+        Trouble::NoNames if path.ends_with("/series") => return reply(500, "text/plain", "too many series".into()),
         Trouble::NotFound => return reply(404, "text/plain", "404 page not found".into()),
         Trouble::Html => return reply(200, "text/html", "<html><body>Please log in</body></html>".into()),
         Trouble::HugeBody => return reply(200, "application/json", format!("\"{}\"", "x".repeat(96 << 20))),
