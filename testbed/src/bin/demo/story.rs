@@ -293,7 +293,8 @@ impl Story {
         let look = async || {
             let guard = self.guard_of(name).await.map_err(|error| format!("{error:#}"))?;
             let line = guard.line();
-            if line != last {
+            // Before its first look a guard says nothing.
+            if line != last && !guard.condition("Healthy").1.is_empty() {
                 println!("   {:5.1} s  {line}", started.elapsed().as_secs_f64());
                 line.clone_into(&mut last);
             }

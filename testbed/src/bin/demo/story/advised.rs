@@ -12,13 +12,13 @@ use crate::guard::Guard;
 use crate::manifests::NAMESPACE;
 
 /// Enough of the old revision to compare with.
-const HISTORY: Duration = Duration::from_secs(45);
+const HISTORY: Duration = Duration::from_secs(60);
 const NAME: &str = "payments";
 const CLASS: &str = "advised";
 
-/// An error in 70 requests more than none: at 30 requests a second that is not clear for a while.
+/// An error in 33 requests more than none: at 30 requests a second that is not clear for some seconds.
 fn grey(version: &str) -> Shop {
-    service(version).fault("ERROR_RATE", "0.015")
+    service(version).fault("ERROR_RATE", "0.03")
 }
 
 fn service(version: &str) -> Shop {
@@ -33,7 +33,7 @@ fn traffic() -> Load {
 impl Story {
     /// A model is asked where the evidence is strong, but not strong enough.
     pub(super) async fn advised_release(&mut self) -> Result<()> {
-        title("A grey zone, and a model double: payments v2 fails one request in 70");
+        title("A grey zone, and a model double: payments v2 fails one request in 33");
         let oracle = Oracle { namespace: NAMESPACE.to_owned() };
         oracle.start(&self.cluster).await?;
         let class = json!({
@@ -54,7 +54,7 @@ impl Story {
         });
         self.guarded(&service("v1"), NAME, spec).await?;
         traffic().start(&self.cluster).await?;
-        say("45 seconds of ordinary traffic");
+        say("60 seconds of ordinary traffic");
         tokio::time::sleep(HISTORY).await;
         self.release(&grey("v2")).await?;
         let undone = |guard: &Guard| guard.decided("action") == "RolledBack";
