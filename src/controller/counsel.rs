@@ -150,11 +150,13 @@ impl Counsel {
         self.locked().get(key)?.asking
     }
 
-    /// What was heard last about a revision. The next look is told that it is no longer fresh.
+    /// What was heard last about a rollout; the same revision may be rolled out twice. The next look is told that it is
+    /// no longer fresh.
     #[must_use]
-    pub fn heard(&self, key: &GuardKey, revision: &str) -> Option<Heard> {
+    pub fn heard(&self, key: &GuardKey, revision: &str, started: Timestamp) -> Option<Heard> {
         let mut rooms = self.locked();
-        let room = rooms.get_mut(key).filter(|room| room.revision == revision)?;
+        let mine = |room: &&mut Room| room.revision == revision && room.started == Some(started);
+        let room = rooms.get_mut(key).filter(mine)?;
         let heard = room.heard.clone();
         if let Some(heard) = &mut room.heard {
             heard.fresh = false;

@@ -47,7 +47,7 @@ pub(super) fn weigh(
     let findings = findings(case, current, report);
     let asked_about = about(case, policy, current, workload, assessment, (report, &findings, &ground));
     let hash = prompt::evidence_hash(&asked_about, advisers.policy.data);
-    let heard = case.ctx.counsel.heard(&case.key, current.revision.as_str());
+    let heard = case.ctx.counsel.heard(&case.key, current.revision.as_str(), current.started);
     let ruled = heard.as_ref().map(|heard| (heard, ruling(policy, &ground, heard)));
     if let Some((heard, ruling)) = &ruled {
         show(case, heard, ruling.as_ref());

@@ -290,7 +290,7 @@ async fn past(
             // Without the names of the old pods there seems to be no past, and that would be fixed for the rollout.
             Err(_) if past::is_awaited(current.started, case.now) => return None,
             Err(error) => {
-                tracing::warn!(%error, "old pods that are gone are not known; what they did is not compared with")
+                tracing::warn!(%error, "old pods that are gone are not known; what they did is not compared with");
             }
         }
     }
@@ -334,7 +334,7 @@ async fn with_forgotten(
                 lives.extend(forgotten);
             }
             Err(error) => {
-                tracing::warn!(%error, "old pods that went away meanwhile are not known; they are not counted")
+                tracing::warn!(%error, "old pods that went away meanwhile are not known; they are not counted");
             }
         }
     }

@@ -141,7 +141,7 @@ async fn under_decide_a_rollback_that_cites_nothing_abnormal_is_not_done_and_is_
 }
 
 /// 2 % of errors where there were none, in few requests: evidence grows slowly.
-const SLIGHT: Load = Load { requests_per_second: 50.0, errors: 0.03, ..GOOD };
+const SLIGHT: Load = Load { requests_per_second: 50.0, errors: 0.024, ..GOOD };
 
 async fn in_the_grey_zone(model: &Model, authority: &str) -> (Rig, Operator) {
     let rig = Rig::empty().await;
@@ -261,4 +261,15 @@ async fn an_undo_while_a_model_is_being_asked_is_explained_by_the_next_answer() 
     assert_eq!(decision["advice"]["clampedBy"], "hard-fact", "{decision:#}");
     let explained: Vec<bool> = model.asked().iter().map(|case| case.contains("P1 | ")).collect();
     assert_eq!(explained, [false, true], "one question was under way, and the explanation came after it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_disagrees_in_the_grey_zone_is_clamped_when_evidence_decides() {
+    let model = Model::start(|_| (200, opinion("CONTINUE", &["S1"]))).await;
+    let (rig, _operator) = in_the_grey_zone(&model, "TieBreak").await;
+    let status = rig.status("guard", "the undo", |s| s["lastDecision"]["action"] == "RolledBack").await;
+    let decision = &status["lastDecision"];
+    assert_eq!((&decision["decider"], &decision["reason"]), (&json!("evidence"), &json!("EvidenceOfHarm")));
+    assert_eq!(decision["advice"]["proposed"], "CONTINUE", "{decision:#}");
+    assert_eq!(decision["advice"]["clampedBy"], "evidence", "{decision:#}");
 }
