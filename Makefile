@@ -138,7 +138,7 @@ generated: chart-tools
 chart-tools:
 	@command -v go >/dev/null || { echo "missing: go (1.26 or later), from https://go.dev/dl"; exit 2; }
 	@cargo build --locked --quiet -p testbed
-	@$(TESTBED) build --only helm,promtool
+	@$(TESTBED) build --only helm,helm3,promtool
 
 .PHONY: tools
 tools:

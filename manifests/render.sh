@@ -6,7 +6,7 @@ chart=$(dirname "$0")/../charts/deployment-guard
 mkdir -p "$out/examples"
 
 render() {
-  "$helm" template deployment-guard "$chart" --namespace deployment-guard --no-hooks "$@" | sed -e '/^# Source: /d' -e 's/[[:space:]]*$//' | awk 'NF'
+  "$helm" template deployment-guard "$chart" --namespace deployment-guard --kube-version 1.36.0 --no-hooks "$@" | sed -e '/^# Source: /d' -e 's/[[:space:]]*$//' | awk 'NF'
 }
 
 {

@@ -6,14 +6,14 @@ use crate::domain::scope::Scope;
 
 /// Where guards and workloads are looked for.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct Namespaces {
     /// Namespaces in which guards and workloads are looked for, separated by commas; all of the cluster if none is named.
     /// With names nothing is asked of other namespaces, so that Roles in these suffice.
     #[arg(long, env = "DEPLOYMENT_GUARD_NAMESPACES", value_name = "NAMES", value_delimiter = ',', value_parser = name)]
     namespaces: Vec<String>,
 }
 
-impl Arguments {
+impl Namespaces {
     /// What was named.
     pub fn scope(&self) -> Scope {
         Scope::of(self.namespaces.iter().cloned())

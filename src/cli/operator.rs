@@ -15,7 +15,7 @@ use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::namespaces;
+use super::namespaces::Namespaces;
 use crate::api::crd;
 use crate::controller::{self, Ended, Settings};
 use crate::leader::{Campaign, Leadership, LeaseConfig, lease_client};
@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long, env = "POD_NAME", default_value = "deployment-guard")]
     name: String,
     #[command(flatten)]
-    watched: namespaces::Arguments,
+    watched: Namespaces,
     /// Act without competing for the Lease; only for a single process outside the cluster.
     #[arg(long)]
     no_leader_election: bool,

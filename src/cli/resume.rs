@@ -10,7 +10,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use kube::{Client, Config};
 
-use super::namespaces;
+use super::namespaces::Namespaces;
 use super::operator::LEASE;
 use crate::controller::resume;
 use crate::leader::{Campaign, Leadership, LeaseConfig, lease_client};
@@ -26,7 +26,7 @@ pub struct Arguments {
     #[arg(long, env = "POD_NAME", default_value = "resume-suspended")]
     name: String,
     #[command(flatten)]
-    watched: namespaces::Arguments,
+    watched: Namespaces,
     /// Give back without the Lease; only where no operator runs.
     #[arg(long)]
     no_leader_election: bool,

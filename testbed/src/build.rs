@@ -43,6 +43,8 @@ pub enum Extra {
     Llm,
     /// Prometheus' own checker of rules.
     Promtool,
+    /// Helm 3, for a chart that works with both.
+    Helm3,
 }
 
 const PLAIN_LDFLAGS: &str = "-s -w";
@@ -91,6 +93,8 @@ static MODULES: [Module; 5] = [
 
 static HELM: Module = module("helm", module_files!("helm"), &["helm"]);
 
+static HELM3: Module = module("helm3", module_files!("helm3"), &["helm"]);
+
 /// A module of its own, with the requirements and tags of the server: another line in that one would build the server anew.
 static PROMTOOL: Module = Module {
     tags: "remove_all_sd,enable_kubernetes_sd",
@@ -130,7 +134,12 @@ static FLUX: Module = Module {
 
 impl Extra {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Helm, Self::Flux, Self::Llm, Self::Promtool];
+    pub const ALL: [Self; 5] = [Self::Helm, Self::Flux, Self::Llm, Self::Promtool, Self::Helm3];
+
+    /// Whether a cluster has it in its folder, rather than a test beside.
+    fn is_of_clusters(self) -> bool {
+        matches!(self, Self::Helm | Self::Flux)
+    }
 
     /// What Go builds; the other is no part of a cluster, but runs beside one.
     fn module(self) -> Option<&'static Module> {
@@ -139,6 +148,7 @@ impl Extra {
             Self::Flux => Some(&FLUX),
             Self::Llm => None,
             Self::Promtool => Some(&PROMTOOL),
+            Self::Helm3 => Some(&HELM3),
         }
     }
 }
@@ -232,11 +242,14 @@ pub async fn ensure(extras: &[Extra]) -> Result<Vec<Program>> {
     if extras.contains(&Extra::Llm) {
         llm::ensure().await?;
     }
-    let wanted: Vec<&Module> = MODULES.iter().chain(extras.iter().filter_map(|extra| extra.module())).collect();
+    let (with, beside): (Vec<Extra>, Vec<Extra>) = extras.iter().partition(|extra| extra.is_of_clusters());
+    ensure_modules(&beside.iter().filter_map(|extra| extra.module()).collect::<Vec<_>>()).await?;
+    let wanted: Vec<&Module> = MODULES.iter().chain(with.iter().filter_map(|extra| extra.module())).collect();
     let mut found = ensure_modules(&wanted).await?;
     let root = cache::testbed_dir()?;
     let version = need::go(&need::search_path()).ok().and_then(|go| go_version(&go));
-    for module in Extra::ALL.iter().filter(|extra| !extras.contains(extra)).filter_map(|extra| extra.module()) {
+    let others = Extra::ALL.iter().filter(|extra| extra.is_of_clusters() && !with.contains(extra));
+    for module in others.filter_map(|extra| extra.module()) {
         if let Some(folder) = module.find(&root, version.as_deref()) {
             found.extend(module.files(&folder));
         }

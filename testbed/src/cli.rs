@@ -193,12 +193,17 @@ fn start(task: Task) -> Result<u8> {
 async fn perform(task: Task) -> Result<u8> {
     match task {
         Task::Build { with, only } => {
-            if only.is_empty() { build::ensure(&with).await? } else { build::ensure_only(&only).await? };
+            if only.is_empty() {
+                build::ensure(&with).await?
+            } else {
+                build::ensure_only(&only).await?
+            };
             Ok(0)
         }
         Task::Program { name } => {
             let word = name.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-            let file = build::built(name).with_context(|| format!("{word} is not built: testbed build --only {word}"))?;
+            let file =
+                build::built(name).with_context(|| format!("{word} is not built: testbed build --only {word}"))?;
             println!("{}", file.display());
             Ok(0)
         }
