@@ -207,6 +207,9 @@ impl<'a> Giver<'a> {
     }
 
     /// Gives back what carries this marker; one that was prolonged meanwhile is another one.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked, or leadership is lost before the write; it was said.
     pub async fn give_back(&self, place: &Place, marker: &Marker, why: &str) -> Result<Resumed, ActError> {
         self.give_back_if(place, &|fresh| fresh == marker, &marker.decision, why).await
     }

@@ -148,7 +148,7 @@ mod tests {
     /// What comes of scripts; a watch that is started again plays its next one.
     async fn joined(scripts: Vec<Vec<Script>>) -> Vec<String> {
         let count = scripts.len();
-        let left: Vec<_> = scripts.into_iter().map(|plays| plays.into_iter()).collect();
+        let left: Vec<_> = scripts.into_iter().map(Vec::into_iter).collect();
         let left = Arc::new(Mutex::new(left));
         let start = move |index: usize| {
             let play = left.lock().unwrap()[index].next().unwrap_or_default();

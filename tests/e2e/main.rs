@@ -143,6 +143,7 @@ fn together() -> Vec<runner::Case> {
         targets::of_two_guards_on_one_deployment_the_younger_stands_aside,
         policies::a_guard_that_acts_needs_the_right_to_patch_its_target,
         policies::who_may_not_patch_the_target_changes_of_an_acting_guard_only_what_undoes_nothing,
+        policies::with_the_example_only_who_may_enforce_writes_mode_enforce,
         policies::only_approvers_answer_and_only_in_their_own_name,
         policies::the_operator_changes_template_and_annotations_of_workloads_and_nothing_else,
         policies::the_operator_deletes_only_pods_of_stateful_and_daemon_sets_and_each_by_its_uid,
