@@ -440,12 +440,14 @@ fn the_alerts_ring_when_they_should_and_only_then() {
     let output = run(Extra::Promtool, &["test", "rules", "tests/chart/alerts.yaml"]);
     assert!(output.status.success(), "{}{}", text(&output), said(&output));
     let alerts = yaml(&read(&format!("{CHART}/files/alerts.yaml")));
-    let tests = read("tests/chart/alerts.yaml");
+    let (tests, page) = (read("tests/chart/alerts.yaml"), read("docs/install.md"));
     for rule in alerts["groups"][0]["rules"].as_array().unwrap() {
         let name = rule["alert"].as_str().unwrap();
         let rings = format!("alertname: {name}\n        exp_alerts:\n          - ");
         let silent = format!("alertname: {name}, exp_alerts: []");
         assert!(tests.contains(&rings) && tests.contains(&silent), "{name} is not tested both ways");
+        let row = format!("| `{name}` | {} |", rule["labels"]["severity"].as_str().unwrap());
+        assert!(page.contains(&row), "docs/install.md has no row that begins with {row}");
     }
     assert_eq!(of_kind(&set("everything"), "PrometheusRule")[0]["spec"], alerts);
 }
