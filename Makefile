@@ -11,6 +11,7 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 TESTBED := $(TARGET)/debug/testbed
+CHART := charts/deployment-guard
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/tools/bin/cargo-deny
 FUZZ_VERSION := 0.13.2
@@ -75,8 +76,8 @@ $(FUZZ):
 	@rm -rf $(CACHE)/cargo-fuzz-target
 
 .PHONY: unit
-unit: ## Unit, property, golden and recorded-API tests
-	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test advise --test architecture --test crds --test docs --test failpoints --test guarantee --test replay
+unit: chart-tools ## Unit, property, golden and recorded-API tests
+	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test advise --test architecture --test chart --test crds --test docs --test failpoints --test guarantee --test replay
 	@# These wait more than they compute, so more of them than there are cores may wait side by side.
 	@echo "== the control loop against a recording API server"; RUST_TEST_THREADS=10 cargo test --locked --test reconcile
 
@@ -116,14 +117,28 @@ bench-chain: ## Ask a model double a thousandfold: time, memory, calls within bu
 	@cargo bench --locked --quiet --bench chain
 
 .PHONY: crds
-crds: ## Write crds/ from the types
+crds: ## Write crds/, and their copies in the chart, from the types
 	@cargo run --quiet --locked -- crd --out-dir crds
+	@cp crds/*.yaml $(CHART)/files/crds/
+
+.PHONY: manifests
+manifests: chart-tools ## Write manifests/ from the chart
+	@manifests/render.sh "$$($(TESTBED) program helm)" manifests
 
 .PHONY: generated
-generated:
+generated: chart-tools
 	@echo "== generated files"
-	@fresh=$$(mktemp -d); trap 'rm -rf $$fresh' EXIT; cargo run --quiet --locked -- crd --out-dir $$fresh; \
-	 diff -ru crds $$fresh || { echo "crds/ is out of date: run make crds and commit the result"; exit 1; }
+	@fresh=$$(mktemp -d); trap 'rm -rf $$fresh' EXIT; cargo run --quiet --locked -- crd --out-dir $$fresh/crds; \
+	 diff -ru crds $$fresh/crds && diff -ru crds $(CHART)/files/crds || { echo "crds/ is out of date: run make crds and commit the result"; exit 1; }; \
+	 manifests/render.sh "$$($(TESTBED) program helm)" $$fresh/manifests; \
+	 for file in install.yaml admission-policy.yaml examples/roles.yaml; do \
+	   diff -u manifests/$$file $$fresh/manifests/$$file || { echo "manifests/ is out of date: run make manifests and commit the result"; exit 1; }; done
+
+.PHONY: chart-tools
+chart-tools:
+	@command -v go >/dev/null || { echo "missing: go (1.26 or later), from https://go.dev/dl"; exit 2; }
+	@cargo build --locked --quiet -p testbed
+	@$(TESTBED) build --only helm,helm3,promtool
 
 .PHONY: tools
 tools:

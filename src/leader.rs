@@ -216,6 +216,21 @@ impl Campaign {
         (Self { api, config, hold, phase: sender, origin: Instant::now() }, leadership)
     }
 
+    /// Takes the Lease from whoever holds it. Says how long that one may still write: nobody else may before.
+    ///
+    /// # Errors
+    /// When the Lease cannot be read or written, or changed again between the two.
+    pub async fn take(&self) -> Result<Duration, kube::Error> {
+        let lease = self.api.get_opt(&self.config.name).await?;
+        let holder = lease.as_ref().map(observe).and_then(|seen| seen.holder);
+        let held_by_other = holder.is_some_and(|holder| holder != self.config.identity);
+        match lease {
+            Some(lease) => self.api.replace(&self.config.name, &params(), &self.claim(Some(lease))).await?,
+            None => self.api.create(&params(), &self.claim(None)).await?,
+        };
+        Ok(if held_by_other { LEASE } else { Duration::ZERO })
+    }
+
     /// Campaigns until `shutdown` resolves or a leadership once won is lost, then gives the Lease back, so that the next
     /// one need not wait.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {

@@ -201,7 +201,7 @@ struct Running {
     stop: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
-fn run(store: &Arc<Store>, identity: &str) -> Running {
+fn candidate(store: &Arc<Store>, identity: &str) -> (Campaign, Leadership, Arc<AtomicBool>) {
     let (cut, store) = (Arc::new(AtomicBool::new(false)), store.clone());
     let is_cut = cut.clone();
     let client = Client::new(
@@ -221,6 +221,11 @@ fn run(store: &Arc<Store>, identity: &str) -> Running {
     let config =
         LeaseConfig { namespace: "operators".into(), name: "deployment-guard".into(), identity: identity.into() };
     let (campaign, leadership) = Campaign::new(client, config);
+    (campaign, leadership, cut)
+}
+
+fn run(store: &Arc<Store>, identity: &str) -> Running {
+    let (campaign, leadership, cut) = candidate(store, identity);
     let (stop, stopped) = tokio::sync::oneshot::channel();
     tokio::spawn(campaign.run(async { drop(stopped.await) }));
     Running { leadership, cut, stop: Some(stop) }
@@ -267,4 +272,28 @@ async fn a_leader_that_ends_in_order_is_followed_within_seconds() {
     assert!(!first.leadership.holds(), "it gives the Lease back when nothing writes any more");
     second.leadership.acquired().await;
     assert!(began.elapsed() <= RETRY + SECOND / 10, "taken over after {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_the_lease_by_force_is_told_how_long_the_other_may_still_write() {
+    let store = Arc::new(Store::default());
+    let [first, second] = two(&store).await;
+    // The worst case: it hears of nothing and stops by its own clock.
+    first.cut.store(true, Ordering::SeqCst);
+    let (campaign, leadership, _) = candidate(&store, "remover");
+    let began = Instant::now();
+    let wait = campaign.take().await.expect("the Lease is taken");
+    tokio::spawn(campaign.run(std::future::pending()));
+    first.leadership.lost().await;
+    assert!(began.elapsed() < wait, "it may write for {:?}, told was {wait:?}", began.elapsed());
+    tokio::time::sleep(2 * LEASE).await;
+    assert!(leadership.holds() && !first.leadership.holds() && !second.leadership.holds());
+    assert_eq!(store.holder().as_deref(), Some("remover"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_nobody_holds_is_taken_without_a_wait() {
+    let store = Arc::new(Store::default());
+    assert_eq!(candidate(&store, "remover").0.take().await.ok(), Some(Duration::ZERO));
+    assert_eq!(candidate(&store, "remover").0.take().await.ok(), Some(Duration::ZERO), "ours already");
 }

@@ -151,10 +151,12 @@ impl Act {
         let mut all = Vec::new();
         for (group, resource) in LABELLED {
             let params = ListParams::default().labels(LABEL).limit(500);
-            all.push(match self.server.list(STEP, &format!("/apis/{group}/{resource}"), &params).await? {
-                Written::Object(list) => Some(items(&list).filter_map(|item| found(resource, item)).collect()),
-                Written::Refused(_) => None,
-            });
+            for path in self.collections(group, resource) {
+                all.push(match self.server.list(STEP, &path, &params).await? {
+                    Written::Object(list) => Some(items(&list).filter_map(|item| found(resource, item)).collect()),
+                    Written::Refused(_) => None,
+                });
+            }
         }
         Ok(all)
     }
@@ -208,18 +210,29 @@ impl Act {
             return Ok(Err(self.server.say(&format!("{name} cannot be the name of an object"))));
         }
         let params = ListParams::default().fields(&format!("metadata.name={name}"));
-        let list = match self.server.list(STEP, "/apis/argoproj.io/v1alpha1/applications", &params).await? {
-            Written::Object(list) => list,
-            Written::Refused(refusal) => return Ok(Err(refusal.message)),
-        };
-        let namespaces: Vec<&str> =
-            items(&list).filter_map(|item| item.pointer("/metadata/namespace")?.as_str()).collect();
+        let mut namespaces: Vec<String> = Vec::new();
+        for path in self.collections(LABELLED[1].0, LABELLED[1].1) {
+            let list = match self.server.list(STEP, &path, &params).await? {
+                Written::Object(list) => list,
+                Written::Refused(refusal) => return Ok(Err(refusal.message)),
+            };
+            let found = items(&list).filter_map(|item| item.pointer("/metadata/namespace")?.as_str());
+            namespaces.extend(found.map(str::to_owned));
+        }
         Ok(match namespaces.as_slice() {
             [namespace] => {
-                Ok(Some(Place { namespace: (*namespace).to_owned(), object: Object::Application(name.to_owned()) }))
+                Ok(Some(Place { namespace: namespace.clone(), object: Object::Application(name.to_owned()) }))
             }
             found => Err(self.server.say(&format!("there are {} Applications of the name {name}", found.len()))),
         })
+    }
+
+    /// Every collection of a kind where we may look.
+    fn collections(&self, group: &str, resource: &str) -> Vec<String> {
+        let path = |place: Option<&str>| {
+            place.map_or_else(|| format!("/apis/{group}/{resource}"), |name| collection(group, name, resource))
+        };
+        self.scope.places().into_iter().map(path).collect()
     }
 
     async fn with_git(&self, applier: &Applier, place: &Place, object: &Value, wanted: &Marker) -> Marker {

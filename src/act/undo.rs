@@ -14,6 +14,7 @@ use super::{ActError, Fence};
 use crate::domain::policy::Target;
 use crate::domain::redact::{Redacted, Redactor};
 use crate::domain::rollout::{PodName, RevisionHash};
+use crate::domain::scope::Scope;
 use crate::domain::undo::{
     Gone, LostPort, Meaning, UndoPatch, UndoPlan, UndoRequest, classify_answer, find_revision, lost_port,
     owns_template, plan_hand_back, plan_undo,
@@ -23,6 +24,7 @@ use crate::domain::undo::{
 #[derive(Clone)]
 pub struct Act {
     pub(super) server: Server,
+    pub(super) scope: Scope,
 }
 
 /// What became of the hand-back of field ownership.
@@ -114,7 +116,13 @@ impl Act {
     /// A hand that waits at most `call_time_out` for one answer.
     #[must_use]
     pub fn new(client: Client, redactor: Arc<Redactor>, call_time_out: Duration) -> Self {
-        Self { server: Server::new(client, redactor, call_time_out) }
+        Self { server: Server::new(client, redactor, call_time_out), scope: Scope::default() }
+    }
+
+    /// The same where what is suspended lies in these namespaces.
+    #[must_use]
+    pub fn within(self, scope: Scope) -> Self {
+        Self { scope, ..self }
     }
 
     /// Carries out an undo: dry run, patch, hand-back of ownership. Safe to repeat: a decision acts at most once.

@@ -6,8 +6,10 @@
 mod crd;
 mod explain;
 mod llm_check;
+mod namespaces;
 mod operator;
 mod replay;
+mod resume;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ enum Command {
     Run(operator::Arguments),
     /// Print the custom resource definitions.
     Crd(crd::Arguments),
+    /// Give back every sync that is suspended for an undo; run before the operator is removed.
+    ResumeSuspended(resume::Arguments),
     /// Judge recorded readings without a cluster.
     Replay(replay::Arguments),
     /// Tell one decision of a guard: on what it rests, who was asked, what was done.
@@ -44,6 +48,7 @@ pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => operator::run(arguments),
         Command::Crd(arguments) => crd::run(&arguments),
+        Command::ResumeSuspended(arguments) => resume::run(arguments),
         Command::Replay(arguments) => Ok(replay::run(&arguments)),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::LlmCheck(arguments) => llm_check::run(&arguments),

@@ -15,6 +15,7 @@ use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::namespaces::Namespaces;
 use crate::api::crd;
 use crate::controller::{self, Ended, Settings};
 use crate::leader::{Campaign, Leadership, LeaseConfig, lease_client};
@@ -23,7 +24,7 @@ use crate::telemetry::logs::{self, Format};
 use crate::telemetry::metrics::Metrics;
 
 /// Name of the Lease that the replicas compete for.
-const LEASE: &str = "deployment-guard";
+pub(super) const LEASE: &str = "deployment-guard";
 /// After a request to stop, how long what is under way may take.
 const DRAIN: Duration = Duration::from_secs(15);
 
@@ -39,6 +40,8 @@ pub struct Arguments {
     /// Name of this replica, in events and in the Lease.
     #[arg(long, env = "POD_NAME", default_value = "deployment-guard")]
     name: String,
+    #[command(flatten)]
+    watched: Namespaces,
     /// Act without competing for the Lease; only for a single process outside the cluster.
     #[arg(long)]
     no_leader_election: bool,
@@ -133,6 +136,7 @@ async fn lead(
             namespace: arguments.namespace,
             instance: Some(arguments.name),
             record: arguments.record,
+            scope: arguments.watched.scope(),
             leadership: leadership.clone(),
             metrics,
             health,

@@ -25,6 +25,7 @@ pub mod providers;
 pub mod recheck;
 pub mod reconcile;
 pub mod restore;
+pub mod resume;
 pub mod rights;
 pub mod run;
 pub mod secrets;

@@ -36,7 +36,9 @@ use crate::act::Act;
 use crate::api::{DeploymentGuard, GuardClass};
 use crate::domain::policy::Kind;
 use crate::domain::redact::{Redactor, SERVER_MESSAGE};
+use crate::domain::scope::Scope;
 use crate::leader::Leadership;
+use crate::observe::joined;
 use crate::observe::nodes::NodeIndex;
 use crate::observe::pods::PodIndex;
 use crate::observe::prometheus::QueryObserver;
@@ -51,7 +53,7 @@ use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
 /// How long one API call of the operator may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many guards are looked at side by side; unbounded is kube's default. A look waits for the answer that all guards of
 /// a class share, so as many as possible must be able to wait together.
 const CONCURRENCY: u16 = 1024;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub instance: Option<String>,
     /// Where analysed rollouts are recorded, if anywhere.
     pub record: Option<std::path::PathBuf>,
+    /// Where guards and workloads are looked for.
+    pub scope: Scope,
     /// Whether this replica acts.
     pub leadership: Leadership,
     /// Counts.
@@ -94,17 +98,18 @@ pub enum Ended {
 /// Runs the control loops until `stop`.
 pub async fn run(client: Client, settings: Settings, stop: CancellationToken) -> Ended {
     let (class_reader, class_writer) = reflector::store::<GuardClass>();
+    let scope = settings.scope.clone();
     let ctx = Arc::new(context(&client, settings, class_reader));
     let (wake, woken) = mpsc::unbounded_channel::<GuardKey>();
     let (rung, found) = mpsc::unbounded_channel::<GuardKey>();
     ctx.counsel.ring(rung.clone());
     ctx.inspections.ring(rung);
     let findings = pass_on(found, ctx.clone(), wake.clone());
-    let pods = pods(client.clone(), ctx.clone(), wake.clone());
-    let workloads = every_kind(client.clone(), ctx.clone(), wake.clone());
+    let pods = pods(joined::events(&client, &scope), ctx.clone(), wake.clone());
+    let workloads = every_kind(&client, &scope, ctx.clone(), wake.clone());
     let nodes = nodes(client.clone(), ctx.clone(), wake.clone());
     let classes = classes(client.clone(), class_writer, ctx.clone(), wake.clone());
-    let guards = guards(client.clone(), ctx.clone(), wake, woken, stop.clone());
+    let guards = guards(joined::events(&client, &scope), ctx.clone(), wake, woken, stop.clone());
     let class_status = class_status(client.clone(), ctx.clone(), stop.clone());
     pin_mut!(guards);
     let ended = tokio::select! {
@@ -152,7 +157,7 @@ fn context(client: &Client, settings: Settings, classes: reflector::Store<GuardC
         storms: Storms::default(),
         suspensions: Suspensions::default(),
         memory: Memory::default(),
-        act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT),
+        act: Act::new(client.clone(), redactor.clone(), CALL_TIMEOUT).within(settings.scope),
         events: Events::new(client.clone(), settings.instance, CALL_TIMEOUT),
         inspections: Arc::new(Inspections::new(client.clone(), redactor.clone())),
         recordings: Recordings::new(settings.record),
@@ -192,9 +197,12 @@ async fn pass_on(
     }
 }
 
-async fn pods(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>) {
+async fn pods(
+    events: impl Stream<Item = Result<watcher::Event<Pod>, watcher::Error>>,
+    ctx: Arc<Context>,
+    wake: mpsc::UnboundedSender<GuardKey>,
+) {
     let index: Arc<PodIndex> = ctx.pods.clone();
-    let events = watch::events(Api::<Pod>::all(client));
     follow(events, "pods", |event| {
         if let Some(target) = index.apply(event, ctx.now()) {
             wake_all(&wake, ctx.memory.pod_changed(&target));
@@ -203,20 +211,21 @@ async fn pods(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<Gua
     .await;
 }
 
-async fn every_kind(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>) {
+async fn every_kind(client: &Client, scope: &Scope, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>) {
     tokio::select! {
-        () = workloads::<Deployment>(Kind::Deployment, client.clone(), ctx.clone(), wake.clone()) => {}
-        () = workloads::<StatefulSet>(Kind::StatefulSet, client.clone(), ctx.clone(), wake.clone()) => {}
-        () = workloads::<DaemonSet>(Kind::DaemonSet, client, ctx, wake) => {}
+        () = workloads::<Deployment>(Kind::Deployment, joined::events(client, scope), ctx.clone(), wake.clone()) => {}
+        () = workloads::<StatefulSet>(Kind::StatefulSet, joined::events(client, scope), ctx.clone(), wake.clone()) => {}
+        () = workloads::<DaemonSet>(Kind::DaemonSet, joined::events(client, scope), ctx, wake) => {}
     }
 }
 
-async fn workloads<K>(kind: Kind, client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<GuardKey>)
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + 'static,
-{
+async fn workloads<K>(
+    kind: Kind,
+    events: impl Stream<Item = Result<watcher::Event<PartialObjectMeta<K>>, watcher::Error>>,
+    ctx: Arc<Context>,
+    wake: mpsc::UnboundedSender<GuardKey>,
+) {
     let index: Arc<WorkloadIndex> = ctx.workloads.clone();
-    let events = watch::events(Api::<PartialObjectMeta<K>>::all(client));
     follow(events, kind.name(), |event| {
         for target in index.apply(kind, event) {
             wake_all(&wake, ctx.memory.workload_changed(&target));
@@ -291,16 +300,15 @@ fn wake_all(wake: &mpsc::UnboundedSender<GuardKey>, keys: Vec<GuardKey>) {
 }
 
 async fn guards(
-    client: Client,
+    events: impl Stream<Item = Result<watcher::Event<DeploymentGuard>, watcher::Error>> + Send + 'static,
     ctx: Arc<Context>,
     wake: mpsc::UnboundedSender<GuardKey>,
     woken: mpsc::UnboundedReceiver<GuardKey>,
     stop: CancellationToken,
 ) {
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
-    let api = Api::<DeploymentGuard>::all(client);
     let (reader, writer) = reflector::store();
-    let touched = kube::runtime::WatchStreamExt::touched_objects(reflector::reflector(writer, watch::events(api)));
+    let touched = kube::runtime::WatchStreamExt::touched_objects(reflector::reflector(writer, events));
     let controller = Controller::for_stream(touched, reader)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(woken.map(|key| ObjectRef::new(&key.name).within(&key.namespace)))

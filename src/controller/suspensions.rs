@@ -14,15 +14,18 @@ use serde_json::Value;
 
 use super::case::Case;
 use super::context::Context;
-use crate::act::{ActError, Found, Resumed, Suspended};
+use crate::act::{Act, ActError, Found, Resumed, Suspended};
 use crate::api::status::time;
 use crate::domain::git_ops::{Marker, Object, Place, Why};
 use crate::domain::plan::PendingUndo;
 use crate::domain::policy::{GitOpsPolicy, Policy};
+use crate::domain::redact::Redactor;
 use crate::domain::rollout::Workload;
+use crate::leader::Leadership;
 use crate::observe::pods::WorkloadKey;
 use crate::observe::workload::{self, Seen};
-use crate::record::events::EventReason;
+use crate::record::events::{EventReason, Events};
+use crate::telemetry::metrics::Metrics;
 
 /// How often suspended workloads are looked at: nothing but memory is read while there are none.
 const EVERY: Duration = Duration::from_secs(5);
@@ -91,10 +94,9 @@ pub async fn before_undo(
 
 /// Gives back at once what was suspended for an undo that is not made. What fails here ends with its time.
 pub async fn without_undo(case: &Case<'_>, place: &Place, decision: &str) {
-    let leadership = case.ctx.leadership.clone();
     let is_ours = |marker: &Marker| marker.decision == decision;
-    let resumed = case.ctx.act.resume(place, &is_ours, &move || leadership.holds()).await;
-    tell(case.ctx, place, decision, "the undo was not made", resumed).await;
+    // Said by the giver; there is nothing else to do.
+    let _ = Giver::of(case.ctx).give_back_if(place, &is_ours, decision, "the undo was not made").await;
 }
 
 /// The same for a workload that carries the marker of a decision.
@@ -180,31 +182,71 @@ async fn others(ctx: &Context, known: &mut Known) {
 }
 
 async fn give_back(ctx: &Context, place: &Place, marker: &Marker, why: &Why) {
-    let leadership = ctx.leadership.clone();
-    // One that was prolonged meanwhile is another one.
-    let resumed = ctx.act.resume(place, &|fresh| fresh == marker, &move || leadership.holds()).await;
-    tell(ctx, place, &marker.decision, &why.to_string(), resumed).await;
+    // Said by the giver, and tried again in the next round.
+    let _ = Giver::of(ctx).give_back(place, marker, &why.to_string()).await;
 }
 
-async fn tell(ctx: &Context, place: &Place, decision: &str, why: &str, resumed: Result<Resumed, ActError>) {
-    let decision = ctx.redactor.redact(decision, crate::domain::redact::SERVER_MESSAGE);
-    match resumed {
-        Ok(Resumed::Done) => {
-            let text = format!("{place} is no longer suspended for decision {}: {why}", decision.as_str());
-            tracing::info!("{text}");
-            let failed = ctx.events.publish(&reference(place), None, EventReason::SyncResumed, &text).await;
-            ctx.metrics.event(if failed == 0 { "ok" } else { "error" });
+/// What giving back needs.
+pub struct Giver<'a> {
+    /// Writes.
+    pub act: &'a Act,
+    /// Whether we may.
+    pub leadership: &'a Leadership,
+    /// Told about it.
+    pub events: &'a Events,
+    /// Counts.
+    pub metrics: &'a Metrics,
+    /// Blacks out what must not be shown.
+    pub redactor: &'a Redactor,
+}
+
+impl<'a> Giver<'a> {
+    fn of(ctx: &'a Context) -> Self {
+        let Context { act, leadership, events, metrics, redactor, .. } = ctx;
+        Self { act, leadership, events, metrics, redactor }
+    }
+
+    /// Gives back what carries this marker; one that was prolonged meanwhile is another one.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked, or leadership is lost before the write; it was said.
+    pub async fn give_back(&self, place: &Place, marker: &Marker, why: &str) -> Result<Resumed, ActError> {
+        self.give_back_if(place, &|fresh| fresh == marker, &marker.decision, why).await
+    }
+
+    async fn give_back_if(
+        &self,
+        place: &Place,
+        is_due: &(dyn Fn(&Marker) -> bool + Send + Sync),
+        decision: &str,
+        why: &str,
+    ) -> Result<Resumed, ActError> {
+        let leadership = self.leadership.clone();
+        let resumed = self.act.resume(place, is_due, &move || leadership.holds()).await;
+        self.tell(place, decision, why, &resumed).await;
+        resumed
+    }
+
+    async fn tell(&self, place: &Place, decision: &str, why: &str, resumed: &Result<Resumed, ActError>) {
+        let decision = self.redactor.redact(decision, crate::domain::redact::SERVER_MESSAGE);
+        match resumed {
+            Ok(Resumed::Done) => {
+                let text = format!("{place} is no longer suspended for decision {}: {why}", decision.as_str());
+                tracing::info!("{text}");
+                let failed = self.events.publish(&reference(place), None, EventReason::SyncResumed, &text).await;
+                self.metrics.event(if failed == 0 { "ok" } else { "error" });
+            }
+            Ok(Resumed::NotDue) => {}
+            Ok(Resumed::Refused(message)) => {
+                let message = message.as_str();
+                tracing::warn!(%place, message, "the suspended sync could not be given back and is tried again");
+            }
+            Err(error) => tracing::warn!(%error, %place, "the suspended sync was not given back yet"),
         }
-        Ok(Resumed::NotDue) => {}
-        Ok(Resumed::Refused(message)) => {
-            let message = message.as_str();
-            tracing::warn!(%place, message, "the suspended sync could not be given back and is tried again");
-        }
-        Err(error) => tracing::warn!(%error, %place, "the suspended sync was not given back yet"),
     }
 }
 
-fn place(key: &WorkloadKey) -> Place {
+pub(super) fn place(key: &WorkloadKey) -> Place {
     Place { namespace: key.namespace.to_string(), object: Object::Workload(key.target.clone()) }
 }
 

@@ -33,6 +33,7 @@ pub mod retry;
 pub mod rollout;
 pub mod sample;
 pub mod scaling;
+pub mod scope;
 pub mod signal;
 pub mod undo;
 

@@ -5,6 +5,7 @@
 
 pub mod configuration;
 pub mod events;
+pub mod joined;
 pub mod logs;
 pub mod nodes;
 pub mod pods;

@@ -41,6 +41,10 @@ pub enum Extra {
     Flux,
     /// llama.cpp's server of language models, from a Python wheel.
     Llm,
+    /// Prometheus' own checker of rules.
+    Promtool,
+    /// Helm 3, for a chart that works with both.
+    Helm3,
 }
 
 const PLAIN_LDFLAGS: &str = "-s -w";
@@ -89,6 +93,14 @@ static MODULES: [Module; 5] = [
 
 static HELM: Module = module("helm", module_files!("helm"), &["helm"]);
 
+static HELM3: Module = module("helm3", module_files!("helm3"), &["helm"]);
+
+/// A module of its own, with the requirements and tags of the server: another line in that one would build the server anew.
+static PROMTOOL: Module = Module {
+    tags: "remove_all_sd,enable_kubernetes_sd",
+    ..module("promtool", module_files!("promtool"), &["promtool"])
+};
+
 static FLUX: Module = Module {
     manifests: &[
         (
@@ -122,7 +134,12 @@ static FLUX: Module = Module {
 
 impl Extra {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Helm, Self::Flux, Self::Llm];
+    pub const ALL: [Self; 5] = [Self::Helm, Self::Flux, Self::Llm, Self::Promtool, Self::Helm3];
+
+    /// Whether a cluster has it in its folder, rather than a test beside.
+    fn is_of_clusters(self) -> bool {
+        matches!(self, Self::Helm | Self::Flux)
+    }
 
     /// What Go builds; the other is no part of a cluster, but runs beside one.
     fn module(self) -> Option<&'static Module> {
@@ -130,6 +147,8 @@ impl Extra {
             Self::Helm => Some(&HELM),
             Self::Flux => Some(&FLUX),
             Self::Llm => None,
+            Self::Promtool => Some(&PROMTOOL),
+            Self::Helm3 => Some(&HELM3),
         }
     }
 }
@@ -220,16 +239,52 @@ fn go_version(go: &Path) -> Option<String> {
 /// # Errors
 /// When Go is missing and something must be built, a build fails, or the cache cannot be written.
 pub async fn ensure(extras: &[Extra]) -> Result<Vec<Program>> {
+    if extras.contains(&Extra::Llm) {
+        llm::ensure().await?;
+    }
+    let (with, beside): (Vec<Extra>, Vec<Extra>) = extras.iter().partition(|extra| extra.is_of_clusters());
+    ensure_modules(&beside.iter().filter_map(|extra| extra.module()).collect::<Vec<_>>()).await?;
+    let wanted: Vec<&Module> = MODULES.iter().chain(with.iter().filter_map(|extra| extra.module())).collect();
+    let mut found = ensure_modules(&wanted).await?;
+    let root = cache::testbed_dir()?;
+    let version = need::go(&need::search_path()).ok().and_then(|go| go_version(&go));
+    let others = Extra::ALL.iter().filter(|extra| extra.is_of_clusters() && !with.contains(extra));
+    for module in others.filter_map(|extra| extra.module()) {
+        if let Some(folder) = module.find(&root, version.as_deref()) {
+            found.extend(module.files(&folder));
+        }
+    }
+    Ok(found)
+}
+
+/// These and nothing else, for tests that need no cluster.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn ensure_only(extras: &[Extra]) -> Result<Vec<Program>> {
+    if extras.contains(&Extra::Llm) {
+        llm::ensure().await?;
+    }
+    ensure_modules(&extras.iter().filter_map(|extra| extra.module()).collect::<Vec<_>>()).await
+}
+
+/// Where the program of an extra is, if it was built before; nothing is built now.
+#[must_use]
+pub fn built(extra: Extra) -> Option<PathBuf> {
+    let root = cache::testbed_dir().ok()?;
+    let version = need::go(&need::search_path()).ok().and_then(|go| go_version(&go));
+    let module = extra.module()?;
+    let folder = module.find(&root, version.as_deref())?;
+    module.files(&folder).next().map(|program| program.file)
+}
+
+async fn ensure_modules(wanted: &[&Module]) -> Result<Vec<Program>> {
     let root = cache::testbed_dir()?;
     fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     let path = need::search_path();
     let go = need::go(&path);
     let version = go.as_ref().ok().and_then(|go| go_version(go));
-    let wanted: Vec<&Module> = MODULES.iter().chain(extras.iter().filter_map(|extra| extra.module())).collect();
-    if extras.contains(&Extra::Llm) {
-        llm::ensure().await?;
-    }
-    let mut found = locate(&root, version.as_deref(), &wanted);
+    let mut found = locate(&root, version.as_deref(), wanted);
     if found.is_none() {
         let go = go?;
         let version = version.as_deref().with_context(|| format!("cannot tell the version of {}", go.display()))?;
@@ -237,19 +292,13 @@ pub async fn ensure(extras: &[Extra]) -> Result<Vec<Program>> {
         let mut interrupts = signal(SignalKind::interrupt())?;
         // Dropping the build ends Go with it.
         tokio::select! {
-            built = build_missing(&root, &go, version, &wanted) => built?,
+            built = build_missing(&root, &go, version, wanted) => built?,
             _ = terminations.recv() => bail!("the build was stopped, the next one goes on where it was"),
             _ = interrupts.recv() => bail!("the build was stopped, the next one goes on where it was"),
         }
-        found = locate(&root, Some(version), &wanted);
+        found = locate(&root, Some(version), wanted);
     }
-    let mut found = found.context("the cache was emptied while the testbed was built, run it again")?;
-    for module in Extra::ALL.iter().filter(|extra| !extras.contains(extra)).filter_map(|extra| extra.module()) {
-        if let Some(folder) = module.find(&root, version.as_deref()) {
-            found.extend(module.files(&folder));
-        }
-    }
-    Ok(found)
+    found.context("the cache was emptied while the testbed was built, run it again")
 }
 
 fn locate(root: &Path, go: Option<&str>, wanted: &[&Module]) -> Option<Vec<Program>> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::build::Extra;
 use crate::inner::{components, control, image_registry, nodes, prometheus, supervisor, turns};
@@ -30,6 +30,14 @@ enum Task {
         /// Build these too; some tests need them
         #[arg(long, value_delimiter = ',', value_name = "NAMES")]
         with: Vec<Extra>,
+        /// Build these and nothing else; tests that need no cluster need them
+        #[arg(long, value_delimiter = ',', value_name = "NAMES", conflicts_with = "with")]
+        only: Vec<Extra>,
+    },
+    /// Print where a program of `build --with` or `--only` is; it is not built now
+    Program {
+        /// Such as helm
+        name: Extra,
     },
     /// Build the images of the operator and of the testbed's programs into the cache
     Images {
@@ -184,8 +192,19 @@ fn start(task: Task) -> Result<u8> {
 
 async fn perform(task: Task) -> Result<u8> {
     match task {
-        Task::Build { with } => {
-            build::ensure(&with).await?;
+        Task::Build { with, only } => {
+            if only.is_empty() {
+                build::ensure(&with).await?
+            } else {
+                build::ensure_only(&only).await?
+            };
+            Ok(0)
+        }
+        Task::Program { name } => {
+            let word = name.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+            let file =
+                build::built(name).with_context(|| format!("{word} is not built: testbed build --only {word}"))?;
+            println!("{}", file.display());
             Ok(0)
         }
         Task::Images { failpoints } => build_images(failpoints).await,

@@ -12,6 +12,8 @@ pub const CRDS: [&str; 2] = [
     include_str!("../../crds/deploymentguards.deploymentguard.dev.yaml"),
     include_str!("../../crds/guardclasses.deploymentguard.dev.yaml"),
 ];
+/// What a user replaces.
+const IMAGE: &str = "image: deployment-guard:0.1.0\n          imagePullPolicy: IfNotPresent";
 /// The class as in the examples.
 const CLASS: &str = include_str!("../../manifests/examples/class.yaml");
 
@@ -26,7 +28,7 @@ pub fn class() -> String {
 #[must_use]
 pub fn manifests() -> String {
     let image = format!("image: {OPERATOR_IMAGE}\n          imagePullPolicy: Never");
-    include_str!("../../manifests/install.yaml").replace("image: deployment-guard:0.1.0", &image)
+    include_str!("../../manifests/install.yaml").replace(IMAGE, &image)
 }
 
 /// The same, with recordings of every analysed rollout in a directory of the node. Its namespace takes no host paths, so

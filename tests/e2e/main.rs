@@ -1,13 +1,15 @@
 //! The whole thing on a real cluster: the operator as a pod, real traffic, a real Prometheus.
 //!
 //! Role: what only a cluster can show. Run by `make e2e`, inside a testbed. Each test has a namespace of its own; those
-//! that leave the cluster alone run side by side, those that stop parts of it take turns afterwards.
+//! that leave the cluster alone run side by side, those that stop parts of it take turns afterwards, and
+//! last, one by one, come those that put another operator in the place of ours.
 //! Arguments: parts of test names; `--list`; `--test-threads=N`.
 
 mod api;
 mod approval;
 mod argo_cd;
 mod causes;
+mod chart;
 mod cluster_faults;
 mod evidence;
 mod facts;
@@ -39,7 +41,7 @@ use crate::runner::{Runner, cases};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let runner = Runner::from_arguments(std::env::args().skip(1), together(), in_turn());
+    let runner = Runner::from_arguments(std::env::args().skip(1), [together(), in_turn(), alone()]);
     if runner.lists() {
         return ExitCode::SUCCESS;
     }
@@ -141,6 +143,7 @@ fn together() -> Vec<runner::Case> {
         targets::of_two_guards_on_one_deployment_the_younger_stands_aside,
         policies::a_guard_that_acts_needs_the_right_to_patch_its_target,
         policies::who_may_not_patch_the_target_changes_of_an_acting_guard_only_what_undoes_nothing,
+        policies::with_the_example_only_who_may_enforce_writes_mode_enforce,
         policies::only_approvers_answer_and_only_in_their_own_name,
         policies::the_operator_changes_template_and_annotations_of_workloads_and_nothing_else,
         policies::the_operator_deletes_only_pods_of_stateful_and_daemon_sets_and_each_by_its_uid,
@@ -171,5 +174,14 @@ fn in_turn() -> Vec<runner::Case> {
         evidence::an_operator_killed_in_the_analysis_decides_as_one_that_was_not,
         cluster_faults::without_prometheus_a_good_release_is_neither_undone_nor_called_healthy,
         cluster_faults::a_restart_of_the_api_server_loses_no_verdict_and_causes_no_undo,
+    ]
+}
+
+/// Tests that put another operator in the place of the one that all others share.
+fn alone() -> Vec<runner::Case> {
+    cases![
+        chart::a_release_of_the_chart_is_installed_upgraded_rolled_back_and_removed,
+        chart::with_roles_in_one_namespace_a_bad_release_is_undone_there,
+        chart::a_suspended_sync_is_given_back_before_the_operator_is_removed,
     ]
 }

@@ -107,6 +107,22 @@ pub async fn a_guard_that_acts_needs_the_right_to_patch_its_target(scene: Scene)
     refused(&scene, &create(TENANT), &guard("DaemonSet", "Enforce"), "you may not patch DaemonSet db").await
 }
 
+/// The example of a policy of one's own. Here it holds in one namespace, or it would hold all other tests too.
+pub async fn with_the_example_only_who_may_enforce_writes_mode_enforce(scene: Scene) -> Result<()> {
+    people(&scene).await?;
+    let here = format!("namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {}}}}}", scene.namespace);
+    let example = include_str!("../../manifests/examples/who-may-enforce.yaml")
+        .replace("validationActions: [Deny]", &format!("validationActions: [Deny]\n  matchResources: {{{here}}}"))
+        .replace("namespace: shop", &format!("namespace: {}", scene.namespace));
+    scene.cluster.kubectl_with(&["apply", "-f", "-"], &example).await?;
+    let create = ["create", "--dry-run=server", "-f", "-"];
+    let sentence = "only who has the verb enforce on deploymentguards.deploymentguard.dev may write a guard";
+    refused(&scene, &with(&[DEVELOPER], &create), &guard("StatefulSet", "Enforce"), sentence).await?;
+    let_through(&scene, &with(&[DEVELOPER], &create), &guard("StatefulSet", "Approve")).await?;
+    let lead = ["--as=developer", "--as-group=shop-leads"];
+    let_through(&scene, &with(&lead, &create), &guard("StatefulSet", "Enforce")).await
+}
+
 /// What does not reach further than before is nobody's business but the writer's.
 pub async fn who_may_not_patch_the_target_changes_of_an_acting_guard_only_what_undoes_nothing(
     scene: Scene,

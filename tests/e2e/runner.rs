@@ -1,6 +1,6 @@
-//! Runs the tests: first side by side, then those that take turns.
+//! Runs the tests: first side by side, then those that take turns, then those that are alone.
 //!
-//! Role: order, limits and the report. Inputs: the command line, two lists of tests. Outputs: lines as cargo's own
+//! Role: order, limits and the report. Inputs: the command line, three lists of tests. Outputs: lines as cargo's own
 //! harness prints them, and for what failed everything that helps to find out why. That harness knows no phases.
 
 use std::panic::AssertUnwindSafe;
@@ -47,6 +47,7 @@ pub(crate) use cases;
 pub struct Runner {
     together: Vec<Case>,
     in_turn: Vec<Case>,
+    alone: Vec<Case>,
     side_by_side: usize,
     list: bool,
 }
@@ -58,7 +59,7 @@ struct Outcome {
 
 impl Runner {
     /// Reads the command line; options of cargo's own harness that mean nothing here are passed over.
-    pub fn from_arguments(arguments: impl Iterator<Item = String>, together: Vec<Case>, in_turn: Vec<Case>) -> Self {
+    pub fn from_arguments(arguments: impl Iterator<Item = String>, phases: [Vec<Case>; 3]) -> Self {
         let from_environment = std::env::var("RUST_TEST_THREADS").ok().and_then(|text| text.parse().ok());
         let mut side_by_side = from_environment.unwrap_or(SIDE_BY_SIDE);
         let mut list = false;
@@ -76,13 +77,18 @@ impl Runner {
             let fits = |case: &Case| wanted.is_empty() || wanted.iter().any(|part| case.name.contains(part.as_str()));
             cases.into_iter().filter(fits).collect()
         };
-        Self { together: chosen(together), in_turn: chosen(in_turn), side_by_side: side_by_side.max(1), list }
+        let [together, in_turn, alone] = phases.map(chosen);
+        Self { together, in_turn, alone, side_by_side: side_by_side.max(1), list }
     }
 
     /// Whether only the names were asked for; prints them.
     pub fn lists(&self) -> bool {
         if self.list {
-            self.together.iter().chain(&self.in_turn).for_each(|case| println!("{}: test", case.name));
+            self.together
+                .iter()
+                .chain(&self.in_turn)
+                .chain(&self.alone)
+                .for_each(|case| println!("{}: test", case.name));
         }
         self.list
     }
@@ -90,7 +96,7 @@ impl Runner {
     /// Runs what was chosen.
     pub async fn run(&self, cluster: &Cluster) -> ExitCode {
         let started = Instant::now();
-        let total = self.together.len() + self.in_turn.len();
+        let total = self.together.len() + self.in_turn.len() + self.alone.len();
         println!("\nrunning {total} tests, {} side by side", self.side_by_side);
         let turn = Arc::new(Mutex::new(()));
         let scene = |number: usize| Scene::new(cluster, format!("e2e-{number}"), turn.clone());
@@ -115,6 +121,10 @@ impl Runner {
                 .zip(ready)
                 .map(|((case, scene), ready)| attempt(case, scene, Box::pin(async { ready.map(|_| ()) })));
             outcomes.extend(join_all(runs).await);
+        }
+        let first = self.together.len() + self.in_turn.len();
+        for (number, case) in self.alone.iter().enumerate() {
+            outcomes.push(attempt(case, scene(first + number), Box::pin(async { Ok(()) })).await);
         }
         report(&outcomes, started.elapsed())
     }

@@ -1,10 +1,14 @@
 //! Undos of what Flux applies: its sync is suspended first, and given back whatever becomes of us.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use deployment_guard::controller::resume;
+use deployment_guard::domain::scope::Scope;
+use deployment_guard::leader::Leadership;
 use serde_json::{Value, json};
 
-use super::api_server::{Asked, Fault};
+use super::api_server::{Asked, Fault, Key};
 use super::deployments::{guard_place, place};
 use super::rig::{BAD_IMAGE, Operator, Rig, because, find, is};
 
@@ -126,4 +130,57 @@ async fn a_suspension_for_an_undo_that_is_not_made_is_given_back_at_once() {
     rig.status("guard", "it is said", |s| because(s, "Stalled", "AdmissionRejected")).await;
     assert_eq!(rig.api.asked().iter().filter(|asked| is_suspension(asked)).count(), 2, "suspended, and given back");
     assert!(annotation(&rig, MARKER).is_null() && annotation(&rig, FLUX_RECONCILE).is_null());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_operator_is_removed_everything_is_given_back_whatever_its_time() {
+    let (rig, operator) = from_flux().await;
+    rig.push(BAD_IMAGE);
+    rig.status("guard", "the undo is sent", |s| s["undo"]["sentAt"].is_string()).await;
+    operator.die().await;
+    rig.api.put(
+        &Key::new("helm.toolkit.fluxcd.io", "helmreleases", "flux-system", "api"),
+        json!({
+            "apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease", "spec": {"suspend": true},
+            "metadata": {
+                "labels": {"deploymentguard.dev/sync-suspended": "true"},
+                "annotations": {MARKER: json!({
+                    "decision": "other", "until": "2099-01-01T00:00:00Z", "bad": "a", "restored": "b",
+                }).to_string()},
+            },
+        }),
+    );
+    let client = rig.api.client();
+    let (scope, leader) = (Scope::default(), Leadership::always());
+    let returned = resume::everything(&client, &scope, &leader, None).await.unwrap();
+    assert_eq!((returned.resumed.len(), returned.left.len()), (2, 0), "{returned:?}");
+    assert!(annotation(&rig, MARKER).is_null() && annotation(&rig, FLUX_RECONCILE).is_null());
+    let release = rig.api.get(&Key::new("helm.toolkit.fluxcd.io", "helmreleases", "flux-system", "api")).unwrap();
+    assert!(release["spec"]["suspend"].is_null(), "{release}");
+    assert_eq!(rig.image(), "shop:v1", "an undo stays what it is");
+    let told = rig.api.all("events").into_iter().filter(|(_, event)| event["reason"] == "SyncResumed").count();
+    assert_eq!(told, 2);
+    let again = resume::everything(&client, &scope, &leader, None).await.unwrap();
+    assert!(again.resumed.is_empty() && again.left.is_empty(), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_given_back_before_the_removal_is_named_with_the_servers_words() {
+    let (rig, operator) = from_flux().await;
+    rig.push(BAD_IMAGE);
+    rig.status("guard", "the undo is sent", |s| s["undo"]["sentAt"].is_string()).await;
+    operator.die().await;
+    rig.api.break_with(|asked| {
+        let message = "annotations of the platform are frozen";
+        is_suspension(asked).then_some(Fault::Refuse { code: 403, reason: "Forbidden", message, causes: Vec::new() })
+    });
+    let client = rig.api.client();
+    let returned = resume::everything(&client, &Scope::default(), &Leadership::always(), None).await.unwrap();
+    let [(place, why)] = returned.left.as_slice() else { panic!("{returned:?}") };
+    assert!(place.to_string().contains("shop") && why.contains("frozen"), "{place}: {why}");
+    let lost = Leadership::held_while(Arc::default());
+    rig.api.mend();
+    let returned = resume::everything(&client, &Scope::default(), &lost, None).await.unwrap();
+    assert_eq!((returned.resumed.len(), returned.left.len()), (0, 1), "written without the Lease");
+    assert!(annotation(&rig, MARKER).is_string());
 }

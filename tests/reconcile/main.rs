@@ -16,6 +16,7 @@ mod faults;
 mod gitops;
 mod kept;
 mod kinds;
+mod namespaces;
 mod patches;
 mod prometheus;
 mod quiet;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deployment_guard::controller::{self, Ended, Settings};
+use deployment_guard::domain::scope::Scope;
 use deployment_guard::leader::Leadership;
 use deployment_guard::telemetry::health::Health;
 use deployment_guard::telemetry::metrics::Metrics;
@@ -29,6 +30,8 @@ pub struct Rig {
     world: JoinHandle<()>,
     /// Where operators record, if anywhere.
     pub record: Option<std::path::PathBuf>,
+    /// Where operators look, if not everywhere.
+    pub namespaces: Vec<String>,
 }
 
 /// A running operator.
@@ -65,7 +68,7 @@ impl Rig {
         let prometheus = Prometheus::start().await;
         prometheus.image(BAD_IMAGE, BAD);
         let world = deployments::start(&api, &prometheus);
-        Self { api, prometheus, world, record: None }
+        Self { api, prometheus, world, record: None, namespaces: Vec::new() }
     }
 
     /// Makes a class, the default one if it is called so.
@@ -107,6 +110,7 @@ impl Rig {
             namespace: "deployment-guard".into(),
             instance: Some("operator-0".into()),
             record: self.record.clone(),
+            scope: Scope::of(self.namespaces.clone()),
             leadership,
             metrics: Arc::new(Metrics::default()),
             health: Arc::new(Health::default()),
