@@ -4,7 +4,7 @@
 //! Inputs: the cluster, with the rights of whoever asks. Outputs: text or JSON; 0 if told, 2 if there is nothing to tell or
 //! no right to read it, 4 without an API server. Must never import: `console`.
 
-mod plain;
+pub(super) mod plain;
 mod story;
 
 use std::collections::BTreeMap;
@@ -120,7 +120,12 @@ async fn read(client: &Client, namespace: &str, name: &str) -> Result<Kept, Prob
 }
 
 /// What a ConfigMap of the guard holds. One that cannot be read leaves a note: the rest of the story is still true.
-async fn entries(maps: &Api<ConfigMap>, name: &str, uid: &str, notes: &mut Vec<String>) -> BTreeMap<String, String> {
+pub(super) async fn entries(
+    maps: &Api<ConfigMap>,
+    name: &str,
+    uid: &str,
+    notes: &mut Vec<String>,
+) -> BTreeMap<String, String> {
     match in_time(maps.get_opt(name)).await {
         Ok(None) => BTreeMap::new(),
         Ok(Some(found)) => {

@@ -1,0 +1,186 @@
+//! The cluster that a person's kubeconfig names.
+//!
+//! Role: connects, bounds every call in time, and turns what goes wrong into a sentence with a cure. Inputs: the kubeconfig,
+//! a namespace. Outputs: a connection; failures that know their exit code. Must never import: `console`. No sentence holds
+//! a credential: only the names of context, namespace and object, and what the API server says.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::explain::plain;
+
+/// Exit code where the API server does not answer.
+pub(super) const UNREACHABLE: u8 = 4;
+/// How long one call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The plural of guards, as the API server names them when one is missing.
+pub(super) const GUARDS: &str = "deploymentguards";
+
+/// A connection, and where it leads.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    pub(super) client: Client,
+    /// The namespace that is meant.
+    pub(super) namespace: String,
+    /// What the kubeconfig calls it.
+    pub(super) context: String,
+}
+
+/// Why a command ends.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nobody answered.
+    Unreachable(String),
+    /// Anything that a person has to change: usage, rights, configuration.
+    Refused(String),
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The API server said no.
+    #[error("the API server says {}", .0.message)]
+    Said(Box<kube::core::Status>),
+    /// It said nothing.
+    #[error("{0}")]
+    Silent(String),
+}
+
+impl Failure {
+    /// Something that the person has to change.
+    pub(super) fn refused(sentence: impl Into<String>) -> Self {
+        Self::Refused(sentence.into())
+    }
+
+    /// As the exit code of the command; the sentence goes to standard error.
+    pub(super) fn report(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Refused(sentence) => Err(anyhow!(plain::line(&sentence))),
+            Self::Unreachable(sentence) => {
+                eprintln!("error: {}", plain::line(&sentence));
+                Ok(ExitCode::from(UNREACHABLE))
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// Connects to where the kubeconfig, or the pod's own account, leads. `context` names another context than the
+    /// current one.
+    pub(super) async fn connect(namespace: Option<&str>, context: Option<&str>) -> Result<Self, Failure> {
+        let (mut config, context) = configuration(context).await?;
+        if let Some(namespace) = namespace {
+            namespace.clone_into(&mut config.default_namespace);
+        }
+        let namespace = config.default_namespace.clone();
+        let unusable = |error: kube::Error| {
+            Failure::Refused(format!("context {context} of the kubeconfig cannot be used: {}", deepest(&error)))
+        };
+        Ok(Self { client: Client::try_from(config).map_err(unusable)?, namespace, context })
+    }
+
+    /// Waits for an answer, but not for long.
+    pub(super) async fn ask<T>(&self, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
+        in_time(&self.context, call).await
+    }
+
+    /// What a person does about a call that failed, where no object is at fault. `what` completes "you may not …".
+    pub(super) fn failed(&self, trouble: Trouble, what: &str) -> Failure {
+        let status = match trouble {
+            Trouble::Silent(sentence) => return Failure::Unreachable(sentence),
+            Trouble::Said(status) => status,
+        };
+        match status.code {
+            401 => Failure::Refused(format!(
+                "the cluster of context {} does not know who you are; renew the kubeconfig's credentials",
+                self.context
+            )),
+            403 => Failure::Refused(format!("you may not {what}: {}", status.message)),
+            500.. => {
+                Failure::Unreachable(format!("the API server of context {} says {}", self.context, status.message))
+            }
+            _ => Failure::Refused(format!("to {what} failed: {}", status.message)),
+        }
+    }
+
+    /// The same for calls about guards, whose kind a cluster may not know.
+    pub(super) fn failed_for_guards(&self, trouble: Trouble, what: &str) -> Failure {
+        match trouble {
+            Trouble::Said(status) if status.code == 404 => Failure::Refused(self.no_kind()),
+            other => self.failed(other, what),
+        }
+    }
+
+    /// What to do in a cluster without the definitions.
+    pub(super) fn no_kind(&self) -> String {
+        format!(
+            "the cluster of context {} does not know DeploymentGuards: install DeploymentGuard, or apply what \
+             `deployment-guard crd` prints",
+            self.context
+        )
+    }
+}
+
+async fn configuration(context: Option<&str>) -> Result<(Config, String), Failure> {
+    let refused =
+        |error: &dyn Error| Failure::Refused(format!("no kubeconfig can be used ({}); set KUBECONFIG", deepest(error)));
+    let read = Kubeconfig::read();
+    let name = context.map(str::to_owned).or_else(|| read.as_ref().ok()?.current_context.clone());
+    match (read, context) {
+        (Ok(file), Some(wanted)) if !file.contexts.iter().any(|one| one.name == wanted) => {
+            let known: Vec<&str> = file.contexts.iter().map(|one| one.name.as_str()).collect();
+            Err(Failure::Refused(format!(
+                "the kubeconfig has no context {wanted}{}",
+                super::guards::suggestion(wanted, &known)
+            )))
+        }
+        (Ok(file), Some(wanted)) => {
+            let options = KubeConfigOptions { context: Some(wanted.to_owned()), ..KubeConfigOptions::default() };
+            let config = Config::from_custom_kubeconfig(file, &options).await.map_err(|error| refused(&error))?;
+            Ok((config, wanted.to_owned()))
+        }
+        (Err(error), Some(_)) => Err(refused(&error)),
+        (_, None) => {
+            let config = Config::infer().await.map_err(|error| refused(&error))?;
+            Ok((config, name.unwrap_or_else(|| "in-cluster".to_owned())))
+        }
+    }
+}
+
+/// Waits for an answer of the API server, but not for long.
+pub(super) async fn in_time<T>(
+    context: &str,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Trouble> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) => Err(Trouble::Said(status)),
+        Ok(Err(error)) => {
+            Err(Trouble::Silent(format!("the API server of context {context} cannot be asked: {}", deepest(&error))))
+        }
+        Err(_) => Err(Trouble::Silent(format!(
+            "the API server of context {context} does not answer within {} s",
+            CALL_TIMEOUT.as_secs()
+        ))),
+    }
+}
+
+/// The cause of an error: what wraps it repeats addresses and says less.
+fn deepest(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// Runs a command that asks the cluster, on one thread.
+pub(super) fn run<T>(command: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command))
+}
