@@ -160,7 +160,7 @@ async fn elsewhere(cluster: &Cluster, name: &str) -> String {
     if namespace_is_missing(cluster).await {
         return "; there is no such namespace".to_owned();
     }
-    "; there is no guard at all there: `deployment-guard list -A` lists them, -n names another namespace".to_owned()
+    "; there is no guard at all there: `list -A` lists them, -n names another namespace".to_owned()
 }
 
 /// Whether the namespace does not exist, as far as the person may know.

@@ -21,10 +21,11 @@ fn as_a_plugin_of_kubectl_it_says_how_it_is_typed_there() {
     assert!(said(&plugin, &["--help"]).contains("Usage: kubectl guard <COMMAND>"));
     assert!(said(&plugin, &["wait", "--help"]).contains("Usage: kubectl guard wait [OPTIONS] <GUARD>"));
     assert!(said(program, &["wait", "--help"]).contains("Usage: deployment-guard wait [OPTIONS] <GUARD>"));
+    assert!(said(program, &["wait", "--help"]).contains("3 inconclusive or timed out"));
     let wrong = ran(&plugin, &["status"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8(wrong.stderr).unwrap().contains("kubectl guard status <GUARD>"));
-    assert!(said(&plugin, &["completion", "bash"]).contains("complete -F _kubectl-guard"));
+    assert!(said(&plugin, &["completion", "bash"]).contains("-o default kubectl-guard\n"));
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn what_goes_wrong_is_one_line_with_a_cure() {
         (refusing(401, "", "who?"), 2, "the cluster of context staging does not know who you are"),
         (refusing(403, "deploymentguards", "not for you"), 2, "not for you"),
         (unknown, 2, "does not know DeploymentGuards: install DeploymentGuard"),
-        (refusing(503, "", "overloaded"), 4, "the API server of context staging says overloaded"),
+        (refusing(500, "", "overloaded"), 4, "the API server of context staging says overloaded"),
     ] {
         for arguments in [&["status", "api"][..], &["list"], &["history", "api"], &["approve", "api"], &["wait", "api"]]
         {

@@ -117,7 +117,8 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Request>>, answer: &(dyn Fn(&Reques
 /// An error as an API server words it.
 pub fn status(code: u16, kind: &str, message: &str) -> Reply {
     let details = json!({"kind": kind, "name": "x"});
-    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": "x",
+    let reason = if code == 404 { "NotFound" } else { "Other" };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason,
         "code": code, "details": details});
     Reply::Json(code, status)
 }

@@ -63,12 +63,12 @@ fn usual(guard: &Seen, now: Timestamp) -> String {
         "Judging" => {
             let blind = guard.condition("MetricsAvailable").is("False");
             let by = if blind {
-                "Without metrics only states of pods can prove it bad"
+                "Without metrics only states of its pods can prove it bad"
             } else {
                 "It may be proven bad at any moment"
             };
-            let end = end.map(|end| format!("; the window ends{end}")).unwrap_or_default();
-            format!("{by}, and {}{end}.", consequence(guard))
+            let end = end.map(|end| format!(" The window ends{end}.")).unwrap_or_default();
+            format!("{by}; {}.{end}", consequence(guard))
         }
         "Certified" => format!("It is watched to the end of the window{}.", end.unwrap_or_default()),
         "Held" => "It is watched on until something can be proven.".to_owned(),
@@ -79,7 +79,7 @@ fn usual(guard: &Seen, now: Timestamp) -> String {
 /// What follows from being bad.
 fn consequence(guard: &Seen) -> &'static str {
     match guard.text("/spec/mode").as_str() {
-        "Enforce" => "is undone then",
+        "Enforce" => "it is undone then",
         "Approve" => "a person is asked then",
         "Recommend" => "what to do is recommended then",
         _ => "that is recorded then, for the guard only observes",

@@ -30,11 +30,13 @@ const UNUSABLE_FOR: Duration = Duration::from_secs(10);
 /// How long to wait for something to happen before looking at the time again.
 const STEP: Duration = Duration::from_secs(1);
 
+/// What is said below the options.
+const CODES: &str = "Exit codes: 0 healthy, 1 judged bad or rolled back, 2 usage or configuration, 3 inconclusive or timed \
+                     out, 4 the API server cannot be reached, 130 interrupted.";
+
 /// Wait until the latest revision of a guard's workload is judged.
-///
-/// Exit codes: 0 healthy, 1 judged bad or rolled back, 2 usage or configuration, 3 inconclusive or timed out, 4 the API
-/// server cannot be reached, 130 interrupted.
 #[derive(Debug, clap::Args)]
+#[command(after_help = CODES)]
 pub struct Arguments {
     /// Name of the guard.
     guard: String,
