@@ -184,3 +184,49 @@ fn deepest(error: &dyn Error) -> String {
 pub(super) fn run<T>(command: impl Future<Output = T>) -> anyhow::Result<T> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::guards;
+
+    /// What reading a guard comes to where the API server always says this.
+    async fn read(code: u16, kind: &'static str) -> (u8, String) {
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| async move {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": "x",
+                "code": code, "details": {"kind": kind}});
+            let body = kube::client::Body::from(status.to_string().into_bytes());
+            Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(body).unwrap())
+        });
+        let client = Client::new(service, "shop");
+        let cluster = Cluster { client, namespace: "shop".into(), context: "c".into() };
+        match guards::read(&cluster, "api").await {
+            Err(Failure::Refused(sentence)) => (2, sentence),
+            Err(Failure::Unreachable(sentence)) => (UNREACHABLE, sentence),
+            Ok(_) => panic!("nothing can be read"),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_way_to_have_nothing_to_tell_says_what_to_do() {
+        for (code, kind, exit, part) in [
+            (404, GUARDS, 2, "there is no guard api in namespace shop"),
+            (404, "", 2, "does not know DeploymentGuards"),
+            (403, GUARDS, 2, "you may not read the guard api in namespace shop: no"),
+            (401, "", 2, "does not know who you are"),
+            (500, "", 4, "the API server of context c says no"),
+        ] {
+            let (found, sentence) = read(code, kind).await;
+            assert!(found == exit && sentence.contains(part), "{code}: {found} {sentence}");
+        }
+    }
+
+    #[test]
+    fn of_an_error_only_its_cause_is_told() {
+        let cause = std::io::Error::other("connection refused");
+        let wrapped = std::io::Error::other(std::io::Error::other(cause));
+        assert_eq!(deepest(&wrapped), "connection refused");
+    }
+}

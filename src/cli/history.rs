@@ -6,8 +6,6 @@
 use std::process::ExitCode;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
 use serde_json::Value;
 
 use super::cluster::{self, Cluster, Failure};
@@ -47,10 +45,8 @@ async fn history(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 /// The rewards of the decisions whose samples can be read; without the right to read them the rest is still true.
 async fn rewards(cluster: &Cluster, guard: &Value, name: &str) -> Rewards {
-    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let uid = guard["metadata"]["uid"].as_str().unwrap_or_default();
     let mut notes = Vec::new();
-    let kept = super::explain::entries(&maps, &samples::config_map_name(name), uid, &mut notes).await;
+    let kept = super::explain::entries(cluster, &samples::config_map_name(name), guard, &mut notes).await;
     for note in notes {
         eprintln!("note: {}", super::explain::plain::line(&note));
     }

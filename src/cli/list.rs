@@ -75,8 +75,7 @@ async fn whole(cluster: &Cluster, arguments: &Arguments) -> Result<ExitCode, Fai
     while let Some(page) = pages.next().await? {
         for guard in &page {
             let before = match (first, yaml) {
-                (true, true) => format!("{head}\n"),
-                (true, false) => format!("{head}\n"),
+                (true, _) => format!("{head}\n"),
                 (false, true) => String::new(),
                 (false, false) => ",\n".to_owned(),
             };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::cluster::{self, Failure, Trouble};
+use super::cluster::{self, Failure};
 use super::follow::{Follow, Sight};
 use super::guards::{self, Output, Place};
 use super::screen::{self, times};
@@ -98,9 +98,7 @@ async fn line_by_line(mut follow: Follow, guard: serde_json::Value) -> Result<Ex
         match follow.next(Duration::from_secs(60)).await {
             Sight::Guard(seen) => say(screen::status::line(&seen))?,
             Sight::Gone => return Err(gone()),
-            Sight::Trouble(trouble @ (Trouble::Said(_) | Trouble::Silent(_))) => {
-                say(super::explain::plain::line(&trouble.to_string()))?
-            }
+            Sight::Trouble(trouble) => say(super::explain::plain::line(&trouble.to_string()))?,
             Sight::Nothing => {}
             Sight::Interrupted => return Ok(ExitCode::from(INTERRUPTED)),
         }

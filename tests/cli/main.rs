@@ -4,6 +4,7 @@
 
 mod answers;
 mod names;
+mod pages;
 mod reading;
 mod server;
 mod undoing;

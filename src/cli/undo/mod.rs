@@ -7,6 +7,7 @@
 mod choice;
 mod diff;
 
+use std::fmt::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -269,10 +270,11 @@ fn concluded(cluster: &Cluster, case: &Case, route: &Route, outcome: &UndoOutcom
             );
             if !only_in_good.is_empty() {
                 let fields: Vec<String> = only_in_good.iter().map(|field| plain::line(field)).collect();
-                text.push_str(&format!(
-                    "The next client-side apply will not remove what only the restored template has: {}\n",
-                    fields.join(", ")
-                ));
+                let fields = fields.join(", ");
+                let _ = writeln!(
+                    text,
+                    "The next client-side apply will not remove what only the restored template has: {fields}"
+                );
             }
             return said(&text);
         }
