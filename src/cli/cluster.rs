@@ -13,9 +13,16 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::explain::plain;
+use crate::domain::policy::Target;
+use crate::domain::redact::{Redactor, SecretKind};
+use crate::domain::rollout::Workload;
+use crate::observe::pods::WorkloadKey;
+use crate::observe::workload::{self, ReadError};
 
 /// Exit code where the API server does not answer.
 pub(super) const UNREACHABLE: u8 = 4;
+/// The longest message of a server that is shown.
+const MESSAGE: usize = 512;
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -50,6 +57,15 @@ pub(super) enum Trouble {
     /// It said nothing.
     #[error("{0}")]
     Silent(String),
+}
+
+impl Trouble {
+    /// A refusal. Policies may repeat what they refuse, so secrets are taken out; who may not do what stays.
+    pub(super) fn said(mut status: Box<kube::core::Status>) -> Self {
+        let redactor = Redactor::new().without(&[SecretKind::Email, SecretKind::Ip]);
+        redactor.redact(&status.message, MESSAGE).as_str().clone_into(&mut status.message);
+        Self::Said(status)
+    }
 }
 
 impl Failure {
@@ -117,6 +133,20 @@ impl Cluster {
         }
     }
 
+    /// A workload with its revisions, as the operator reads it; none if it does not exist.
+    pub(super) async fn workload(&self, target: &Target) -> Result<Option<Workload>, Failure> {
+        let key = WorkloadKey { namespace: self.namespace.as_str().into(), target: target.clone() };
+        let what = format!("read {target} and its revisions in namespace {}", self.namespace);
+        workload::fetch(&self.client, &key).await.map_err(|error| match error {
+            ReadError::Api { source, .. } => match *source {
+                kube::Error::Api(status) => self.failed(Trouble::said(status), &what),
+                error => self.failed(silent(&self.context, &error), &what),
+            },
+            ReadError::TimedOut(_) => Failure::Unreachable(format!("context {}: {error}", self.context)),
+            ReadError::Unreadable(_) => Failure::Refused(error.to_string()),
+        })
+    }
+
     /// What to do in a cluster without the definitions.
     pub(super) fn no_kind(&self) -> String {
         format!(
@@ -160,15 +190,17 @@ pub(super) async fn in_time<T>(
 ) -> Result<T, Trouble> {
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(kube::Error::Api(status))) => Err(Trouble::Said(status)),
-        Ok(Err(error)) => {
-            Err(Trouble::Silent(format!("the API server of context {context} cannot be asked: {}", deepest(&error))))
-        }
+        Ok(Err(kube::Error::Api(status))) => Err(Trouble::said(status)),
+        Ok(Err(error)) => Err(silent(context, &error)),
         Err(_) => Err(Trouble::Silent(format!(
             "the API server of context {context} does not answer within {} s",
             CALL_TIMEOUT.as_secs()
         ))),
     }
+}
+
+fn silent(context: &str, error: &kube::Error) -> Trouble {
+    Trouble::Silent(format!("the API server of context {context} cannot be asked: {}", deepest(error)))
 }
 
 /// The cause of an error: what wraps it repeats addresses and says less.
@@ -221,6 +253,14 @@ mod tests {
             let (found, sentence) = read(code, kind).await;
             assert!(found == exit && sentence.contains(part), "{code}: {found} {sentence}");
         }
+    }
+
+    #[test]
+    fn a_refusal_that_repeats_a_secret_is_told_without_it_and_with_who_may_not() {
+        let message = "user ada@shop.example may not: env DB_PASSWORD=correct-horse-battery is forbidden";
+        let status = json!({"status": "Failure", "message": message, "reason": "x", "code": 403});
+        let said = Trouble::said(serde_json::from_value(status).unwrap()).to_string();
+        assert!(said.contains("ada@shop.example") && !said.contains("horse"), "{said}");
     }
 
     #[test]

@@ -48,14 +48,17 @@ impl Terminal {
     /// Puts a screen in the place of the last one.
     pub(super) fn redraw(&self, screen: &str) -> std::io::Result<()> {
         let most = self.height.unwrap_or(usize::MAX).saturating_sub(1).max(1);
-        let mut text = String::from("\u{1b}[H");
-        for line in screen.lines().take(most) {
-            text.push_str(line);
-            text.push_str("\u{1b}[K\r\n");
-        }
-        text.push_str("\u{1b}[J");
-        write(&text)
+        write(&frame(screen, most))
     }
+}
+
+/// What replaces the last screen: no more lines than there are, and if some are left out, how many.
+fn frame(screen: &str, most: usize) -> String {
+    let lines: Vec<&str> = screen.lines().collect();
+    let left_out = if lines.len() > most { lines.len() - most + 1 } else { 0 };
+    let shown = lines.iter().take(lines.len() - left_out).map(|line| format!("{line}\u{1b}[K\r\n"));
+    let more = if left_out == 0 { String::new() } else { format!("({left_out} lines more)\u{1b}[K\r\n") };
+    format!("\u{1b}[H{}{more}\u{1b}[J", shown.collect::<String>())
 }
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
@@ -74,7 +77,15 @@ fn is_utf_8(locale: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_utf_8;
+    use super::{frame, is_utf_8};
+
+    #[test]
+    fn a_screen_that_is_too_tall_says_how_much_is_left_out() {
+        let lines = |text: &str| text.lines().map(|line| line.replace("\u{1b}[K\r", "")).collect::<Vec<_>>();
+        assert_eq!(frame("a\nb\nc\n", 3), "\u{1b}[Ha\u{1b}[K\r\nb\u{1b}[K\r\nc\u{1b}[K\r\n\u{1b}[J");
+        assert_eq!(lines(&frame("a\nb\nc\nd\n", 3)).len(), 4, "three lines and what clears the rest");
+        assert!(frame("a\nb\nc\nd\n", 3).contains("b\u{1b}[K\r\n(2 lines more)"));
+    }
 
     #[test]
     fn only_a_locale_that_says_so_shows_more_than_ascii() {

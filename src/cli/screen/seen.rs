@@ -99,7 +99,9 @@ impl Seen {
     }
 
     fn time(&self, pointer: &str, default: Duration) -> Duration {
-        parse::duration(pointer, &self.text(pointer)).unwrap_or(default)
+        let text = self.text(pointer);
+        // Nothing reads as no time at all.
+        parse::duration(pointer, &text).ok().filter(|_| !text.is_empty()).unwrap_or(default)
     }
 
     /// How unlikely without a regression what a rollback rests on has to be: 1 in so many.

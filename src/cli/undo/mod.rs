@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use self::choice::{Route, route};
 use self::diff::{Change, diff};
-use super::cluster::{self, Cluster, Failure, Trouble};
+use super::cluster::{self, Cluster, Failure};
 use super::explain::plain;
 use super::guards::{self, Place};
 use super::status::said;
@@ -32,8 +32,6 @@ use crate::domain::recommend;
 use crate::domain::redact::Redactor;
 use crate::domain::rollout::Workload;
 use crate::domain::undo::{KeptTemplate, UndoRequest};
-use crate::observe::pods::WorkloadKey;
-use crate::observe::workload::{self, ReadError};
 
 /// Exit code where something objects.
 const NOT_DONE: u8 = 1;
@@ -128,7 +126,7 @@ async fn find(cluster: &Cluster, name: &str) -> Result<Case, Failure> {
             }
         },
     };
-    let mut workload = fetch(cluster, &target).await?.ok_or_else(|| {
+    let mut workload = cluster.workload(&target).await?.ok_or_else(|| {
         Failure::Refused(format!("there is no {target} in namespace {}; -n names another one", cluster.namespace))
     })?;
     let progress = guard.as_ref().map(remembered).unwrap_or_default();
@@ -156,7 +154,7 @@ async fn only_workload(cluster: &Cluster, name: &str) -> Result<Target, Failure>
     let mut found = Vec::new();
     for kind in Kind::ALL {
         let target = Target { kind, name: name.to_owned() };
-        if fetch(cluster, &target).await?.is_some() {
+        if cluster.workload(&target).await?.is_some() {
             found.push(target);
         }
     }
@@ -172,23 +170,6 @@ async fn only_workload(cluster: &Cluster, name: &str) -> Result<Target, Failure>
             Err(Failure::Refused(format!("{name} is ambiguous in namespace {namespace}: say {}", several.join(" or "))))
         }
     }
-}
-
-async fn fetch(cluster: &Cluster, target: &Target) -> Result<Option<Workload>, Failure> {
-    let key = WorkloadKey { namespace: cluster.namespace.as_str().into(), target: target.clone() };
-    workload::fetch(&cluster.client, &key).await.map_err(|error| match error {
-        ReadError::Api { source, .. } => match *source {
-            kube::Error::Api(status) => cluster.failed(
-                Trouble::Said(status),
-                &format!("read {target} and its revisions in namespace {}", cluster.namespace),
-            ),
-            error => {
-                Failure::Unreachable(format!("the API server of context {} cannot be asked: {error}", cluster.context))
-            }
-        },
-        error @ ReadError::TimedOut(_) => Failure::Unreachable(error.to_string()),
-        error @ ReadError::Unreadable(_) => Failure::Refused(error.to_string()),
-    })
 }
 
 /// What the guard remembers; what cannot be read was written by another version and counts as absent.

@@ -22,8 +22,6 @@ use super::status::INTERRUPTED;
 use super::terminal::write;
 use crate::api::parse;
 use crate::domain::policy::Target;
-use crate::observe::pods::WorkloadKey;
-use crate::observe::workload::{self, ReadError};
 
 /// How long a guard may be unusable before that is the result: it may have been applied together with its class.
 const UNUSABLE_FOR: Duration = Duration::from_secs(10);
@@ -102,26 +100,15 @@ async fn wait(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 /// What the workload asks for now.
 async fn wanted(cluster: &Cluster, target: &Target, whole_window: bool) -> Result<Wanted, Failure> {
-    let key = WorkloadKey { namespace: cluster.namespace.as_str().into(), target: target.clone() };
-    let what =
-        format!("read {target} and its revisions in namespace {}, whose generation is compared", cluster.namespace);
-    match workload::fetch(&cluster.client, &key).await {
-        Ok(Some(found)) => Ok(Wanted {
-            uid: found.uid.to_string(),
-            generation: found.generation,
-            revision: found.current.map(|revision| revision.to_string()),
-            whole_window,
-        }),
-        Ok(None) => Err(Failure::refused(format!("there is no {target} in namespace {}", cluster.namespace))),
-        Err(ReadError::Api { source, .. }) => Err(match *source {
-            kube::Error::Api(status) => cluster.failed(Trouble::Said(status), &what),
-            error => {
-                Failure::Unreachable(format!("the API server of context {} cannot be asked: {error}", cluster.context))
-            }
-        }),
-        Err(error @ ReadError::TimedOut(_)) => Err(Failure::Unreachable(error.to_string())),
-        Err(error @ ReadError::Unreadable(_)) => Err(Failure::Refused(error.to_string())),
-    }
+    let found = cluster.workload(target).await?;
+    let found =
+        found.ok_or_else(|| Failure::Refused(format!("there is no {target} in namespace {}", cluster.namespace)))?;
+    Ok(Wanted {
+        uid: found.uid.to_string(),
+        generation: found.generation,
+        revision: found.current.map(|revision| revision.to_string()),
+        whole_window,
+    })
 }
 
 /// What is known while waiting.
