@@ -13,7 +13,7 @@ mod tests;
 
 pub use error::ActError;
 pub use suspend::{Found, Resumed, Suspended};
-pub use undo::{Act, GiveBack, PodDeletion, UndoOutcome};
+pub use undo::{Act, GiveBack, PodDeletion, Preview, UndoOutcome};
 
 /// Whether this process may still write. Asked immediately before every write.
 pub type Fence<'a> = &'a (dyn Fn() -> bool + Send + Sync);

@@ -112,6 +112,30 @@ enum Attempt {
     Again(Refusal),
 }
 
+/// What an undo would come to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Preview {
+    /// The API server would take it.
+    Would {
+        /// The template that is there.
+        present: Value,
+        /// The one that would be put back.
+        good: Value,
+        /// Fields the next client-side apply will not remove.
+        only_in_good: Vec<String>,
+    },
+    /// Nothing would be sent, or it would be refused.
+    WouldNot(UndoOutcome),
+}
+
+/// What comes before the write.
+enum Prepared {
+    /// The dry run went well; the patch, and what holds the revisions.
+    Ready(Box<UndoPatch>, Vec<Value>),
+    /// There is nothing to write.
+    Not(Attempt),
+}
+
 impl Act {
     /// A hand that waits at most `call_time_out` for one answer.
     #[must_use]
@@ -189,9 +213,57 @@ impl Act {
         })
     }
 
+    /// What an undo would change, as far as the API server tells before it is made: everything but the write is done.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked, or leadership is lost before the dry run.
+    pub async fn preview(&self, request: &UndoRequest, fence: Fence<'_>) -> Result<Preview, ActError> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            match self.prepare(request, fence).await? {
+                Prepared::Ready(patch, _) => {
+                    let UndoPatch { template, good, only_in_good, .. } = *patch;
+                    return Ok(Preview::Would { present: template, good, only_in_good });
+                }
+                Prepared::Not(Attempt::Finished(outcome)) => return Ok(Preview::WouldNot(outcome)),
+                Prepared::Not(Attempt::Again(refusal)) => last = Some(refusal),
+            }
+        }
+        match last {
+            Some(refusal) => Ok(Preview::WouldNot(UndoOutcome::Failed { message: refusal.message })),
+            None => Err(ActError::Conflict { step: "the dry run of the undo", tries: TRIES }),
+        }
+    }
+
     async fn attempt(&self, request: &UndoRequest, fence: Fence<'_>) -> Result<Attempt, ActError> {
+        const STEP: &str = "the undo";
+        let (patch, revisions) = match self.prepare(request, fence).await? {
+            Prepared::Ready(patch, revisions) => (patch, revisions),
+            Prepared::Not(attempt) => return Ok(attempt),
+        };
+        check(fence, STEP)?;
+        crate::failpoint!("before-patch");
+        match self.server.patch(STEP, &request.namespace, &request.target, &patch.operations, false).await? {
+            Written::Object(object) => {
+                crate::failpoint!("after-patch");
+                Ok(Attempt::Finished(UndoOutcome::Patched {
+                    generation: generation(&object),
+                    revision: object
+                        .pointer("/spec/template")
+                        .and_then(|template| find_revision(request, template, &revisions)),
+                    only_in_good: patch.only_in_good,
+                }))
+            }
+            Written::Refused(refusal) => self.refused(request, &patch, refusal).await,
+        }
+    }
+
+    /// Everything before the write: fresh reads, the plan, the dry run.
+    async fn prepare(&self, request: &UndoRequest, fence: Fence<'_>) -> Result<Prepared, ActError> {
+        const STEP: &str = "the dry run of the undo";
+        let not = |outcome| Ok(Prepared::Not(Attempt::Finished(outcome)));
         let Some(workload) = self.server.workload(&request.namespace, &request.target).await? else {
-            return Ok(Attempt::Finished(UndoOutcome::Gone(Gone::Absent)));
+            return not(UndoOutcome::Gone(Gone::Absent));
         };
         let revisions = self.server.revisions(&request.namespace, &request.target, &workload).await?;
         let kept = match &request.kept {
@@ -200,39 +272,24 @@ impl Act {
         };
         let patch = match plan_undo(request, &workload, &revisions, kept.as_ref())? {
             UndoPlan::Patch(patch) => patch,
-            UndoPlan::AlreadyDone => return Ok(Attempt::Finished(already_done(&workload))),
-            UndoPlan::Superseded => return Ok(Attempt::Finished(UndoOutcome::Superseded)),
-            UndoPlan::Paused => return Ok(Attempt::Finished(UndoOutcome::Paused)),
-            UndoPlan::AlreadyCurrent => return Ok(Attempt::Finished(UndoOutcome::AlreadyCurrent)),
-            UndoPlan::TargetGone(gone) => return Ok(Attempt::Finished(UndoOutcome::Gone(gone))),
-            UndoPlan::NothingToGoBackTo => return Ok(Attempt::Finished(UndoOutcome::NothingToGoBackTo)),
-            UndoPlan::Unreadable => return Ok(Attempt::Finished(UndoOutcome::Unreadable)),
+            UndoPlan::AlreadyDone => return not(already_done(&workload)),
+            UndoPlan::Superseded => return not(UndoOutcome::Superseded),
+            UndoPlan::Paused => return not(UndoOutcome::Paused),
+            UndoPlan::AlreadyCurrent => return not(UndoOutcome::AlreadyCurrent),
+            UndoPlan::TargetGone(gone) => return not(UndoOutcome::Gone(gone)),
+            UndoPlan::NothingToGoBackTo => return not(UndoOutcome::NothingToGoBackTo),
+            UndoPlan::Unreadable => return not(UndoOutcome::Unreadable),
         };
         if let Some(lost) = self.lost_port(request, &patch).await? {
-            return Ok(Attempt::Finished(UndoOutcome::PortMissing(lost)));
+            return not(UndoOutcome::PortMissing(lost));
         }
         // A dry run writes nothing, but a policy may count it: it is fenced like a write.
-        for (step, dry_run) in [("the dry run of the undo", true), ("the undo", false)] {
-            check(fence, step)?;
-            crate::failpoint!(if dry_run { "before-dry-run" } else { "before-patch" });
-            let written =
-                self.server.patch(step, &request.namespace, &request.target, &patch.operations, dry_run).await?;
-            match written {
-                Written::Object(_) if dry_run => {}
-                Written::Object(object) => {
-                    crate::failpoint!("after-patch");
-                    return Ok(Attempt::Finished(UndoOutcome::Patched {
-                        generation: generation(&object),
-                        revision: object
-                            .pointer("/spec/template")
-                            .and_then(|template| find_revision(request, template, &revisions)),
-                        only_in_good: patch.only_in_good,
-                    }));
-                }
-                Written::Refused(refusal) => return self.refused(request, &patch, refusal).await,
-            }
+        check(fence, STEP)?;
+        crate::failpoint!("before-dry-run");
+        match self.server.patch(STEP, &request.namespace, &request.target, &patch.operations, true).await? {
+            Written::Object(_) => Ok(Prepared::Ready(patch, revisions)),
+            Written::Refused(refusal) => self.refused(request, &patch, refusal).await.map(Prepared::Not),
         }
-        Err(ActError::Conflict { step: "the undo", tries: 1 })
     }
 
     /// A Service that the undo would lead nowhere. Services are read only where a name would be lost; who may not read them

@@ -11,7 +11,7 @@ use super::known_good::Choice;
 use super::outcome::Reason;
 use super::plan::Current;
 use super::policy::{GitOpsPolicy, Mode, Policy};
-use super::rollout::{PodFact, Tool, Workload};
+use super::rollout::{PodFact, RevisionHash, Tool, Workload};
 
 /// What is about to be undone.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +84,18 @@ pub fn asks_a_person(proposal: &Proposal<'_>) -> Option<Clamp> {
     first(ASKS, proposal)
 }
 
+/// What objects to an undo that a person makes by hand: what the world does not allow, and where it would not help. Limits
+/// of guards do not bind people, and neither does the wish of a workload that guards leave it alone.
+#[must_use]
+pub fn objection_to_a_person(workload: &Workload, from: &RevisionHash, to: &RevisionHash) -> Option<Clamp> {
+    const CURE: &str = "revert the change where it comes from";
+    let clamp = |rule, said: Option<(Reason, String)>| said.map(|(reason, message)| Clamp { rule, reason, message });
+    clamp("workload-not-paused", paused(workload))
+        .or_else(|| clamp("workload-not-owned", owned(workload)))
+        .or_else(|| clamp("something-else-differs", nothing_differs(workload, from, to)))
+        .or_else(|| clamp("git-ops", applied(workload, CURE)))
+}
+
 fn first(rules: &[(&'static str, Check)], proposal: &Proposal<'_>) -> Option<Clamp> {
     rules.iter().find_map(|(rule, check)| check(proposal).map(|(reason, message)| Clamp { rule, reason, message }))
 }
@@ -118,21 +130,33 @@ fn not_skipped(p: &Proposal<'_>) -> Option<(Reason, String)> {
 }
 
 fn not_paused(p: &Proposal<'_>) -> Option<(Reason, String)> {
-    p.workload.paused.then(|| {
+    paused(p.workload)
+}
+
+fn paused(workload: &Workload) -> Option<(Reason, String)> {
+    workload.paused.then(|| {
         let message = "the Deployment is paused; an undo would change no pod. Resume it with kubectl rollout resume";
         (Reason::WorkloadPaused, message.into())
     })
 }
 
 fn not_owned(p: &Proposal<'_>) -> Option<(Reason, String)> {
-    let owner = p.workload.controlled_by.as_ref()?;
+    owned(p.workload)
+}
+
+fn owned(workload: &Workload) -> Option<(Reason, String)> {
+    let owner = workload.controlled_by.as_ref()?;
     Some((Reason::TargetOwnedByController, format!("{owner} owns the workload and would revert an undo")))
 }
 
-/// Restarts and other annotations: the same code runs on both sides, so that going back changes nothing.
 fn something_else_differs(p: &Proposal<'_>) -> Option<(Reason, String)> {
-    let new = p.workload.substance(&p.current.revision)?;
-    let old = p.workload.substance(&p.to?.revision)?;
+    nothing_differs(p.workload, &p.current.revision, &p.to?.revision)
+}
+
+/// Restarts and other annotations: the same code runs on both sides, so that going back changes nothing.
+fn nothing_differs(workload: &Workload, from: &RevisionHash, to: &RevisionHash) -> Option<(Reason, String)> {
+    let new = workload.substance(from)?;
+    let old = workload.substance(to)?;
     (new == old).then(|| {
         let message = "only annotations of the pod template differ from the revision to go back to, as after kubectl \
                        rollout restart: the same code and settings would run again, so an undo cannot help";
@@ -141,14 +165,15 @@ fn something_else_differs(p: &Proposal<'_>) -> Option<(Reason, String)> {
 }
 
 fn git_ops(p: &Proposal<'_>) -> Option<(Reason, String)> {
-    let applier = p.workload.applier.as_ref().filter(|applier| applier.tool != Tool::Helm)?;
-    (p.policy.rollback.git_ops == GitOpsPolicy::Recommend).then(|| {
-        let message = format!(
-            "{applier} applies the workload and would revert an undo; revert the change where it comes from, or set \
-             rollback.gitOps to Suspend or Rollback"
-        );
-        (Reason::SuppressedByGitOps, message)
-    })
+    const CURE: &str = "revert the change where it comes from, or set rollback.gitOps to Suspend or Rollback";
+    if p.policy.rollback.git_ops == GitOpsPolicy::Recommend { applied(p.workload, CURE) } else { None }
+}
+
+/// Whether something applies the workload again and again.
+fn applied(workload: &Workload, cure: &str) -> Option<(Reason, String)> {
+    let applier = workload.applier.as_ref().filter(|applier| applier.tool != Tool::Helm)?;
+    let message = format!("{applier} applies the workload and would revert an undo; {cure}");
+    Some((Reason::SuppressedByGitOps, message))
 }
 
 fn mode(p: &Proposal<'_>) -> Option<(Reason, String)> {

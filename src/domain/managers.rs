@@ -31,3 +31,6 @@ pub const LEASE: &str = "deployment-guard/lease";
 
 /// The controller named in events.
 pub const REPORTER: &str = "deployment-guard";
+
+/// Answers of people, given with the command line.
+pub const ANSWER: &str = "deployment-guard/answer";

@@ -28,7 +28,7 @@ async fn generation(scene: &Scene, wanted: i64) -> Result<()> {
 }
 
 /// A crash loop of which a person is asked; the guard, and the decision.
-async fn asked(scene: &Scene, spec: Value) -> Result<(Guard, String)> {
+pub async fn asked(scene: &Scene, spec: Value) -> Result<(Guard, String)> {
     let before = serving(scene, &shop(scene), json!({})).await?;
     scene.kubectl(&["patch", "dg", "shop", "--type=merge", "-p", &json!({"spec": spec}).to_string()]).await?;
     scene.push(&crashing(scene)).await?;

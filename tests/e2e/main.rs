@@ -10,6 +10,7 @@ mod approval;
 mod argo_cd;
 mod causes;
 mod chart;
+mod cli;
 mod cluster_faults;
 mod evidence;
 mod facts;
@@ -71,6 +72,9 @@ fn together() -> Vec<runner::Case> {
         approval::in_recommend_the_command_that_is_shown_undoes_the_release,
         approval::a_revision_that_says_it_is_irreversible_needs_approval_in_enforce,
         approval::what_a_person_rejects_stays_as_it_is,
+        cli::a_pipeline_that_waits_hears_the_verdict_on_what_it_applied,
+        cli::what_a_person_approves_on_the_command_line_is_undone,
+        cli::an_undo_by_hand_is_conditional_and_leaves_nothing_of_the_template_owned,
         holds::two_bad_nodes_under_a_large_daemon_set_undo_nothing,
         kinds::a_stateful_set_stuck_on_a_missing_image_is_freed_by_the_deletion_of_one_pod,
         kinds::a_stateful_set_in_a_crash_loop_is_undone_and_verified,

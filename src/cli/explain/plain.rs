@@ -9,12 +9,12 @@ use serde_json::Value;
 const WIDTH: usize = 110;
 
 /// One line without control characters and without those that change the direction of a text.
-pub(super) fn line(text: &str) -> String {
+pub(in crate::cli) fn line(text: &str) -> String {
     text.chars().map(|c| if hidden(c) { ' ' } else { c }).collect()
 }
 
 /// JSON in which they are escaped, so that it reads back as it was.
-pub(super) fn escaped(json: &str) -> String {
+pub(in crate::cli) fn escaped(json: &str) -> String {
     let one = |c: char| {
         if hidden(c) && c != '\n' { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }
     };
@@ -27,7 +27,7 @@ fn hidden(c: char) -> bool {
 }
 
 /// The same for every text in a value, names too.
-pub(super) fn value(found: &Value) -> Value {
+pub(in crate::cli) fn value(found: &Value) -> Value {
     match found {
         Value::String(text) => Value::String(line(text)),
         Value::Array(items) => items.iter().map(value).collect(),

@@ -151,30 +151,6 @@ fn calls_of_another_decision_or_revision_or_of_later_are_not_told() {
     assert_eq!(at, [early, late]);
 }
 
-#[test]
-fn every_way_to_have_nothing_to_tell_says_what_to_do() {
-    let said = |code: u16, kind: &str| {
-        let status =
-            json!({"status": "Failure", "message": "no", "reason": "x", "code": code, "details": {"kind": kind}});
-        match problem(Trouble::Said(serde_json::from_value(status).unwrap()), "shop", "api") {
-            Problem::Unreachable(problem) => (UNREACHABLE, problem),
-            Problem::Refused(error) => (2, error.to_string()),
-        }
-    };
-    let expected = [
-        (404, GUARDS, 2, "there is no guard api in namespace shop"),
-        (404, "", 2, "does not know DeploymentGuards"),
-        (403, GUARDS, 2, "you may not read the guard api in namespace shop: no"),
-        (401, "", 2, "does not know who you are"),
-        (503, "", 4, "the API server says no"),
-    ];
-    for (code, kind, exit, part) in expected {
-        let (found, sentence) = said(code, kind);
-        assert!(found == exit && sentence.contains(part), "{code}: {found} {sentence}");
-    }
-    assert!(matches!(problem(Trouble::Silent("x".into()), "a", "b"), Problem::Unreachable(_)));
-}
-
 #[tokio::test]
 async fn a_config_map_of_somebody_else_is_not_told_and_that_is() {
     let service = tower::service_fn(|request: http::Request<kube::client::Body>| async move {
@@ -190,8 +166,9 @@ async fn a_config_map_of_somebody_else_is_not_told_and_that_is() {
         let body = kube::client::Body::from(body.to_string().into_bytes());
         Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(body).unwrap())
     });
-    let read = read(&Client::new(service, "shop"), "shop", "api").await;
-    let Ok(kept) = read else { panic!("the guard can be read") };
+    let client = kube::Client::new(service, "shop");
+    let cluster = Cluster { client, namespace: "shop".into(), context: "c".into() };
+    let Ok(kept) = read(&cluster, "api").await else { panic!("the guard can be read") };
     assert!(kept.calls.is_empty() && kept.samples.is_empty());
     let text = told(&kept, None).text(false);
     for part in [

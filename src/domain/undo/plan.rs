@@ -38,7 +38,7 @@ pub struct UndoPatch {
     /// The good template.
     pub good: Value,
     /// The template that was read, as it was read.
-    pub(super) template: Value,
+    pub template: Value,
     /// The last rollback as it was read.
     pub(super) last_rollback: Value,
 }
