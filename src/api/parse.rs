@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::class::{GuardClassSpec, StormBreaker};
 use super::guard::{self, DeploymentGuardSpec, SignalSpec};
-use super::{decision, logs, pods, probes};
+use super::{decision, logs, pods, probes, providers};
 use crate::domain::judge::{Baseline, OnNoData};
 use crate::domain::policy::{
     Analysis, GitOpsPolicy, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, RollbackTarget, Scorer,
@@ -87,6 +87,37 @@ pub fn policy(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Poli
         storm: storm(&class.storm_breaker)?,
         decision: decision::parse(&spec.decision, class)?,
     })
+}
+
+/// Everything that is wrong with a class, without asking anybody.
+#[must_use]
+pub fn class(spec: &GuardClassSpec) -> Vec<InvalidSpec> {
+    let prometheus = &spec.prometheus;
+    let mut found = Vec::new();
+    let url = &prometheus.url;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        found.push(invalid("prometheus.url", format!("is {url:?}; it must start with http:// or https://")));
+    }
+    if url.contains('@') {
+        // What stands there may be a password.
+        let problem = "contains credentials; put a token into a Secret and name it in prometheus.bearerTokenSecretRef";
+        found.push(invalid("prometheus.url", problem));
+    }
+    if prometheus.tls.is_some() && !url.starts_with("https://") {
+        found.push(invalid("prometheus.tls", "has nothing to do; prometheus.url must start with https://"));
+    }
+    let (least, most) = (Duration::from_millis(100), Duration::from_mins(2));
+    match duration("prometheus.timeout", &prometheus.timeout) {
+        Err(error) => found.push(error),
+        Ok(timeout) if timeout < least || timeout > most => {
+            let problem = format!("is {}; it must lie between 100ms and 2m", prometheus.timeout);
+            found.push(invalid("prometheus.timeout", problem));
+        }
+        Ok(_) => {}
+    }
+    found.extend(storm(&spec.storm_breaker).err());
+    found.extend(providers::parse(spec).err());
+    found
 }
 
 const fn mode(mode: guard::Mode) -> Mode {
@@ -290,10 +321,21 @@ fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
         Source::Histogram { .. } | Source::Gauge { .. } => false,
     };
     if max_ppm.is_some() && !counts {
-        return Err(invalid(field("max"), "limits a share of bad events; it needs a ratio or a preset that counts requests"));
+        return Err(invalid(
+            field("max"),
+            "limits a share of bad events; it needs a ratio or a preset that counts requests",
+        ));
     }
-    if spec.critical == Some(true) && matches!(source, Source::Gauge { .. } | Source::Preset(Preset::ContainerMemory | Preset::ContainerCpuThrottling)) {
-        return Err(invalid(field("critical"), "cannot be true for a gauge or for throttling: health is certified by requests only"));
+    if spec.critical == Some(true)
+        && matches!(
+            source,
+            Source::Gauge { .. } | Source::Preset(Preset::ContainerMemory | Preset::ContainerCpuThrottling)
+        )
+    {
+        return Err(invalid(
+            field("critical"),
+            "cannot be true for a gauge or for throttling: health is certified by requests only",
+        ));
     }
     let demands = Demands {
         weight: spec

@@ -5,9 +5,13 @@
 
 mod crd;
 mod explain;
+mod init;
+mod lint;
 mod llm_check;
 mod operator;
+mod promql;
 mod replay;
+mod sight;
 
 use std::process::ExitCode;
 
@@ -34,6 +38,12 @@ enum Command {
     Replay(replay::Arguments),
     /// Tell one decision of a guard: on what it rests, who was asked, what was done.
     Explain(explain::Arguments),
+    /// Look at a workload and its metrics, and print a guard that fits.
+    Init(init::Arguments),
+    /// Say what is wrong with manifests of guards and classes, without a cluster.
+    Lint(lint::Arguments),
+    /// Print what a guard asks Prometheus, with values as they are now.
+    Promql(promql::Arguments),
     /// Ask each language model of a GuardClass once and say what works.
     LlmCheck(llm_check::Arguments),
 }
@@ -46,6 +56,9 @@ pub fn run() -> ExitCode {
         Command::Crd(arguments) => crd::run(&arguments),
         Command::Replay(arguments) => Ok(replay::run(&arguments)),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Lint(arguments) => lint::run(&arguments),
+        Command::Promql(arguments) => promql::run(&arguments),
         Command::LlmCheck(arguments) => llm_check::run(&arguments),
     };
     result.unwrap_or_else(|error| {

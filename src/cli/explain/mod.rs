@@ -4,7 +4,7 @@
 //! Inputs: the cluster, with the rights of whoever asks. Outputs: text or JSON; 0 if told, 2 if there is nothing to tell or
 //! no right to read it, 4 without an API server. Must never import: `console`.
 
-mod plain;
+pub(super) mod plain;
 mod story;
 
 use std::collections::BTreeMap;

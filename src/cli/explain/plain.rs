@@ -9,7 +9,7 @@ use serde_json::Value;
 const WIDTH: usize = 110;
 
 /// One line without control characters and without those that change the direction of a text.
-pub(super) fn line(text: &str) -> String {
+pub(in crate::cli) fn line(text: &str) -> String {
     text.chars().map(|c| if hidden(c) { ' ' } else { c }).collect()
 }
 
@@ -37,7 +37,7 @@ pub(super) fn value(found: &Value) -> Value {
 }
 
 /// Words in lines of limited width, each indented; a word that is longer stands alone.
-pub(super) fn wrapped(text: &str, indent: usize) -> String {
+pub(in crate::cli) fn wrapped(text: &str, indent: usize) -> String {
     let pad = " ".repeat(indent);
     // A number stays with its unit.
     let text = text.replace(" %", "\u{a0}%").replace(" = ", "\u{a0}=\u{a0}");

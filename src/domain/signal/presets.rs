@@ -148,12 +148,21 @@ static OTEL: Known = Known {
                 &["http_status_code", "http_response_status_code"],
                 FIVE,
             ),
-            requests("rpc_server_call_duration_seconds_count", &["rpc_response_status_code"], GRPC_UPPER)
-                .only(&[("rpc_method", Operator::NotMatches, GRPC_OWN)]),
-            requests("rpc_server_duration_milliseconds_count", &["rpc_grpc_status_code"], GRPC_NUMBERS)
-                .only(&[("rpc_service", Operator::NotMatches, GRPC_OWN)]),
-            requests("rpc_server_duration_seconds_count", &["rpc_grpc_status_code"], GRPC_NUMBERS)
-                .only(&[("rpc_service", Operator::NotMatches, GRPC_OWN)]),
+            requests("rpc_server_call_duration_seconds_count", &["rpc_response_status_code"], GRPC_UPPER).only(&[(
+                "rpc_method",
+                Operator::NotMatches,
+                GRPC_OWN,
+            )]),
+            requests("rpc_server_duration_milliseconds_count", &["rpc_grpc_status_code"], GRPC_NUMBERS).only(&[(
+                "rpc_service",
+                Operator::NotMatches,
+                GRPC_OWN,
+            )]),
+            requests("rpc_server_duration_seconds_count", &["rpc_grpc_status_code"], GRPC_NUMBERS).only(&[(
+                "rpc_service",
+                Operator::NotMatches,
+                GRPC_OWN,
+            )]),
         ],
         &[
             seconds("http_server_request_duration_seconds"),
@@ -265,8 +274,11 @@ static GRPC: Known = Known {
     word: "grpc",
     signal: "grpc",
     shape: Shape::Served(
-        &[requests("grpc_server_handled_total", &["grpc_code"], GRPC_NAMES)
-            .only(&[("grpc_service", Operator::NotMatches, GRPC_OWN)])],
+        &[requests("grpc_server_handled_total", &["grpc_code"], GRPC_NAMES).only(&[(
+            "grpc_service",
+            Operator::NotMatches,
+            GRPC_OWN,
+        )])],
         &[seconds("grpc_server_handling_seconds").only(&[("grpc_service", Operator::NotMatches, GRPC_OWN)])],
     ),
     sources: &["https://github.com/grpc-ecosystem/go-grpc-middleware"],

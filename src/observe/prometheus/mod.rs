@@ -157,9 +157,13 @@ impl PrometheusSource {
         self.discovery.pods_named(&request.signals, namespace, prefixes, start, end).await
     }
 
-    async fn read_grid(&self, request: &ReadRequest, grid: Grid) -> MetricReadings {
-        let pods: Arc<BTreeSet<PodName>> =
-            Arc::new(request.lives.iter().filter(|life| life.side.is_some()).map(|life| life.pod.clone()).collect());
+    /// What each signal of a request resolves to, without reading it.
+    pub async fn resolve(&self, request: &ReadRequest) -> Vec<Wanted> {
+        self.wanted(request, &grid(request)).await
+    }
+
+    async fn wanted(&self, request: &ReadRequest, grid: &Grid) -> Vec<Wanted> {
+        let nobody = !request.lives.iter().any(|life| life.side.is_some());
         let mut wanted = Vec::new();
         for signal in &request.signals {
             match (signal.measure(), signal.preset()) {
@@ -171,8 +175,8 @@ impl PrometheusSource {
                         measure: Reading::Value(measure.clone()),
                     }));
                 }
-                (None, Some(preset)) if !pods.is_empty() => {
-                    let resolved = self.discovery.resolve(preset, &request.lives, &grid).await;
+                (None, Some(preset)) if !nobody => {
+                    let resolved = self.discovery.resolve(preset, &request.lives, grid).await;
                     wanted.extend(signal.full_names().into_iter().map(|name| Wanted::of(name, preset, &resolved)));
                 }
                 (None, _) => wanted.extend(signal.full_names().into_iter().map(|name| Wanted {
@@ -182,6 +186,13 @@ impl PrometheusSource {
                 })),
             }
         }
+        wanted
+    }
+
+    async fn read_grid(&self, request: &ReadRequest, grid: Grid) -> MetricReadings {
+        let pods: Arc<BTreeSet<PodName>> =
+            Arc::new(request.lives.iter().filter(|life| life.side.is_some()).map(|life| life.pod.clone()).collect());
+        let wanted = self.wanted(request, &grid).await;
         let reads = wanted.into_iter().map(|wanted| self.read_one(wanted, pods.clone(), grid));
         MetricReadings { signals: futures::future::join_all(reads).await }
     }
@@ -200,10 +211,14 @@ impl PrometheusSource {
 }
 
 /// One signal, and what it resolved to.
-struct Wanted {
-    name: String,
-    origin: String,
-    measure: Reading<Measure>,
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The full name.
+    pub name: String,
+    /// The preset it comes from, and why that one; empty if it comes from none.
+    pub origin: String,
+    /// What is asked, or why nothing is.
+    pub measure: Reading<Measure>,
 }
 
 impl Wanted {
