@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 #![allow(clippy::cast_precision_loss, reason = "counts of seconds")]
 
+#[path = "presets/commands.rs"]
+mod commands;
 #[path = "presets/exporter.rs"]
 mod exporter;
 #[path = "presets/prometheus.rs"]
@@ -90,7 +92,9 @@ async fn each_preset_is_found_and_read_and_tells_a_bad_revision_from_a_good_one(
     let config = SourceConfig { url: prometheus.url(), ..SourceConfig::default() };
     let source = PrometheusSource::new(config, Arc::new(Silent)).unwrap();
     let stories = FIXTURES.iter().map(|(name, preset)| story(&source, &exporter, name, *preset, times));
-    let wrong = futures::future::join_all(stories).await.concat();
+    let mut wrong = futures::future::join_all(stories).await.concat();
+    let url = prometheus.url();
+    wrong.extend(tokio::task::spawn_blocking(move || commands::wrong(&url)).await.unwrap());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
