@@ -10,6 +10,7 @@ mod exporter;
 #[path = "presets/prometheus.rs"]
 mod prometheus;
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -292,11 +293,11 @@ fn table() -> String {
     };
     let once = |words: Vec<&'static str>| {
         let mut seen: Vec<&str> = Vec::new();
-        words.into_iter().for_each(|word| {
+        for word in words {
             if !seen.contains(&word) {
-                seen.push(word)
+                seen.push(word);
             }
-        });
+        }
         seen
     };
     let mut text = "| preset | counts | failed | times | source |\n|---|---|---|---|---|\n".to_owned();
@@ -322,7 +323,7 @@ fn table() -> String {
         };
         let sources: Vec<String> =
             known.sources.iter().enumerate().map(|(index, url)| format!("[{}]({url})", index + 1)).collect();
-        text.push_str(&format!("| `{preset}` | {counts} | {failed} | {times} | {} |\n", sources.join(" ")));
+        let _ = writeln!(text, "| `{preset}` | {counts} | {failed} | {times} | {} |", sources.join(" "));
     }
     text
 }

@@ -318,12 +318,12 @@ pub enum Preset {
     Auto,
     /// Spring Boot.
     Micrometer,
-    /// OpenTelemetry, HTTP and RPC.
+    /// `OpenTelemetry`, HTTP and RPC.
     Otel,
     /// prometheus-net.
     #[serde(rename = "aspnet")]
     AspNet,
-    /// Starlette, Flask, Django, FastAPI.
+    /// Starlette, Flask, Django, `FastAPI`.
     Python,
     /// promhttp.
     Go,

@@ -138,8 +138,10 @@ impl Seen {
 }
 
 fn manifest(namespace: &str, target: &Target, class: Option<&GuardClass>, sight: &Sight, seen: &Seen) -> String {
-    let (kind, name) = (target.kind.name(), &target.name);
-    let mut text = format!("# A guard for {kind} {name} in {namespace}, written by `deployment-guard init`.\n");
+    let kind = target.kind.name();
+    let mut text =
+        format!("# A guard for {kind} {} in {namespace}, written by `deployment-guard init`.\n", target.name);
+    let (name, namespace) = (scalar(&target.name), scalar(namespace));
     match class.and_then(|class| class.metadata.name.as_deref()) {
         Some(class) => comment(&mut text, 0, &format!("It takes the default class, {class}.")),
         None => comment(
@@ -263,10 +265,60 @@ fn analysis(text: &mut String, target: &Target, sight: &Sight, seen: &Seen) {
     }
 }
 
+/// A name as YAML: names may look like numbers and truth values.
+fn scalar(name: &str) -> String {
+    match serde_saphyr::from_str::<serde_json::Value>(name) {
+        Ok(serde_json::Value::String(read)) if read == name && !LIKE_TRUTH.contains(&name) => name.to_owned(),
+        _ => format!("\"{name}\""),
+    }
+}
+
+/// Words that older readers of YAML take for truth values.
+const LIKE_TRUTH: [&str; 6] = ["yes", "no", "on", "off", "y", "n"];
+
 /// A comment in lines of limited width.
 fn comment(text: &mut String, indent: usize, say: &str) {
     let pad = " ".repeat(indent);
     for line in plain::wrapped(&plain::line(say), 0).lines() {
         let _ = writeln!(text, "{pad}# {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_are_named_as_kubectl_names_them() {
+        for (text, kind, name) in [
+            ("api", Kind::Deployment, "api"),
+            ("deploy/api", Kind::Deployment, "api"),
+            ("Deployment/api", Kind::Deployment, "api"),
+            ("deployments.apps/api", Kind::Deployment, "api"),
+            ("sts/db", Kind::StatefulSet, "db"),
+            ("daemonset/agent", Kind::DaemonSet, "agent"),
+        ] {
+            assert_eq!(target(text), Ok(Target { kind, name: name.to_owned() }), "{text}");
+        }
+        for text in ["job/a", "deployment/", "/a"] {
+            assert!(target(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_look_like_something_else_are_quoted() {
+        for (name, written) in
+            [("api", "api"), ("123", "\"123\""), ("true", "\"true\""), ("no", "\"no\""), ("1e3", "\"1e3\"")]
+        {
+            assert_eq!(scalar(name), written);
+        }
+    }
+
+    #[test]
+    fn comments_stay_comments_whatever_they_say() {
+        let mut text = String::new();
+        comment(&mut text, 4, "one\ntwo: \u{1b}[2J three");
+        assert!(text.lines().all(|line| line.starts_with("    # ")), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
     }
 }

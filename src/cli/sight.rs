@@ -267,3 +267,48 @@ fn counted(counters: &Counters, pods: &BTreeSet<PodName>) -> Vec<u64> {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn only(pod: &PodName) -> BTreeSet<PodName> {
+        [pod.clone()].into()
+    }
+
+    #[test]
+    fn a_counter_that_began_again_is_not_taken_for_a_loss_and_other_pods_do_not_count() {
+        let (pod, other) = (PodName::new("shop", "a"), PodName::new("shop", "b"));
+        let mut counters = Counters::new(2, Vec::new());
+        for (second, row) in [(0, [100, 10]), (5, [150, 12]), (10, [20, 1])] {
+            counters.push(&pod, at(second), at(second), &row);
+            counters.push(&other, at(second), at(second), &[row[0] * 9, 0]);
+        }
+        let value = value("http/errors", &Measured::Ratio(counters), &only(&pod), &[]);
+        assert_eq!(value.as_deref(), Some("3 of 70, 4.29 %"));
+    }
+
+    #[test]
+    fn nothing_counted_is_no_value() {
+        let pod = PodName::new("shop", "a");
+        let mut counters = Counters::new(2, Vec::new());
+        counters.push(&pod, at(0), at(0), &[100, 10]);
+        counters.push(&pod, at(5), at(5), &[100, 10]);
+        assert_eq!(value("http/errors", &Measured::Ratio(counters), &only(&pod), &[]), None);
+        assert_eq!(value("queue", &Measured::Gauge(Vec::new()), &only(&pod), &[]), None);
+    }
+
+    #[test]
+    fn a_quantile_beyond_the_last_boundary_is_said_to_be_more() {
+        let pod = PodName::new("shop", "a");
+        let mut counters = Counters::new(2, vec![250.0]);
+        counters.push(&pod, at(0), at(0), &[0, 0]);
+        counters.push(&pod, at(5), at(5), &[100, 50]);
+        let value = value("http/latency", &Measured::Histogram(counters), &only(&pod), &[]);
+        assert_eq!(value.as_deref(), Some("95th percentile more than 250 ms of 100"));
+    }
+}

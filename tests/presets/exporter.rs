@@ -1,5 +1,6 @@
 //! Programs that export what a fixture says, with counters that move.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -48,7 +49,7 @@ impl Fixture {
                     };
                     let series = series.replace("pod=\"POD\"", &format!("pod=\"{pod}\""));
                     let series = series.replace("namespace=\"shop\"", &format!("namespace=\"{}\"", self.name));
-                    text.push_str(&format!("{series} {value}"));
+                    let _ = write!(text, "{series} {value}");
                 }
             }
             text.push('\n');

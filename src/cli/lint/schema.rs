@@ -76,12 +76,11 @@ fn object(schema: &Value, fields: &serde_json::Map<String, Value>, field: &str, 
         return;
     };
     for (name, value) in fields {
-        match known.get(name) {
-            Some(schema) => check(schema, value, &below(field, name), found),
-            None => {
-                let names: Vec<&str> = known.keys().map(String::as_str).collect();
-                found.push(wrong(&below(field, name), "is no field that there is", instead(name, &names)));
-            }
+        if let Some(schema) = known.get(name) {
+            check(schema, value, &below(field, name), found);
+        } else {
+            let names: Vec<&str> = known.keys().map(String::as_str).collect();
+            found.push(wrong(&below(field, name), "is no field that there is", instead(name, &names)));
         }
     }
 }

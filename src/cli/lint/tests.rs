@@ -124,3 +124,22 @@ fn a_list_is_looked_into_and_text_of_a_file_cannot_move_the_cursor() {
     assert_eq!(found.len(), 1);
     assert!(!found[0].contains('\u{1b}') && !found[0].contains('\u{202e}'), "{found:?}");
 }
+
+#[test]
+fn every_manifest_that_people_are_shown_is_fine() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut shown: Vec<(String, String)> = Vec::new();
+    for name in ["manifests/examples/guard.yaml", "manifests/examples/class.yaml"] {
+        shown.push((name.to_owned(), std::fs::read_to_string(format!("{root}/{name}")).unwrap()));
+    }
+    for name in ["README", "docs/guard", "docs/class", "docs/llm"] {
+        let page = std::fs::read_to_string(format!("{root}/{name}.md")).unwrap();
+        let blocks = page.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+        let whole = blocks.filter(|block| block.contains("apiVersion: deploymentguard.dev"));
+        shown.extend(whole.map(|block| (format!("{name}.md"), block.to_owned())));
+    }
+    for (name, text) in shown {
+        let report = lint(&[(name.clone(), text)]);
+        assert!(report.seen > 0 && report.found.is_empty(), "{name}: {:?}", report.found);
+    }
+}

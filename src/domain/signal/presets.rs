@@ -14,13 +14,13 @@ pub enum Preset {
     Auto,
     /// Micrometer, as Spring Boot exports it.
     Micrometer,
-    /// OpenTelemetry's semantic conventions, HTTP and RPC, stable and older.
+    /// The semantic conventions of `OpenTelemetry`, HTTP and RPC, stable and older.
     Otel,
-    /// prometheus-net in ASP.NET Core.
+    /// prometheus-net in `ASP.NET` Core.
     AspNet,
-    /// Exporters of Starlette, Flask, Django and FastAPI.
+    /// Exporters of Starlette, Flask, Django and `FastAPI`.
     Python,
-    /// promhttp around Go handlers, named as client_golang's examples do.
+    /// promhttp around Go handlers, named as the examples of `client_golang` do.
     Go,
     /// express-prom-bundle and its like over prom-client.
     Node,
