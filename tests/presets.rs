@@ -85,8 +85,9 @@ fn there_is_a_fixture_for_every_preset() {
 async fn each_preset_is_found_and_read_and_tells_a_bad_revision_from_a_good_one() {
     let fixtures: Vec<Fixture> = FIXTURES.iter().map(|(name, _)| Fixture::load(name)).collect();
     let exporter = Exporter::start(fixtures, BEFORE);
-    let start = Timestamp::now();
     let prometheus = Prometheus::start(&exporter.targets());
+    exporter.begin();
+    let start = Timestamp::now();
     let rollout = start.checked_add(BEFORE).unwrap();
     tokio::time::sleep(BEFORE + ROLLOUT).await;
     let times = Times { start, rollout, now: Timestamp::now() };

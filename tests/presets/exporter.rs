@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,22 +62,29 @@ impl Fixture {
 pub struct Exporter {
     address: SocketAddr,
     fixtures: Arc<Vec<Fixture>>,
+    began: Arc<OnceLock<Instant>>,
 }
 
 impl Exporter {
-    /// New revisions begin to answer after `before`.
+    /// Nobody answers before the story begins, and new revisions `before` later.
     pub fn start(fixtures: Vec<Fixture>, before: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let fixtures = Arc::new(fixtures);
-        let (started, shared) = (Instant::now(), fixtures.clone());
+        let began: Arc<OnceLock<Instant>> = Arc::default();
+        let (started, shared) = (began.clone(), fixtures.clone());
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let fixtures = shared.clone();
-                thread::spawn(move || answer(&stream, &fixtures, started, before));
+                let (fixtures, started) = (shared.clone(), started.clone());
+                thread::spawn(move || answer(&stream, &fixtures, started.get().copied(), before));
             }
         });
-        Self { address, fixtures }
+        Self { address, fixtures, began }
+    }
+
+    /// The story begins.
+    pub fn begin(&self) {
+        self.began.get_or_init(Instant::now);
     }
 
     /// The address, and namespace and pod of every target.
@@ -109,7 +116,7 @@ impl Exporter {
     }
 }
 
-fn answer(stream: &TcpStream, fixtures: &[Fixture], started: Instant, before: Duration) {
+fn answer(stream: &TcpStream, fixtures: &[Fixture], started: Option<Instant>, before: Duration) {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let first = lines.next().unwrap_or_default();
     let path = first.split(' ').nth(1).unwrap_or_default();
@@ -118,7 +125,7 @@ fn answer(stream: &TcpStream, fixtures: &[Fixture], started: Instant, before: Du
     let (name, pod) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let fixture = fixtures.iter().find(|fixture| fixture.name == name);
     let since = if pod.contains("old") { Duration::ZERO } else { before };
-    let (code, body) = match (fixture, started.elapsed().checked_sub(since)) {
+    let (code, body) = match (fixture, started.and_then(|started| started.elapsed().checked_sub(since))) {
         (Some(fixture), Some(age)) => (200, fixture.exposition(pod, age.as_secs_f64())),
         (Some(_), None) => (503, String::new()),
         (None, _) => (404, String::new()),

@@ -38,7 +38,7 @@ impl Prometheus {
             .spawn()
             .unwrap();
         let started = Self { child, address: port, folder };
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_mins(1);
         while TcpStream::connect(started.address).is_err() {
             assert!(Instant::now() < end, "Prometheus does not listen: {}", started.log());
             std::thread::sleep(Duration::from_millis(50));
