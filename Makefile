@@ -31,7 +31,7 @@ trials: testbed images ## Bad and healthy releases with default guards: what is 
 	@$(TESTBED) run --scrape-interval $(or $(SCRAPE),1s) --prometheus-replicas $(or $(REPLICAS),1) -- $(TARGET)/debug/trials $(ARGS)
 
 .PHONY: test
-test: lint unit fuzz-short e2e ## Everything that must pass: lints, unit and property tests, short fuzzing, the real cluster
+test: lint unit presets fuzz-short e2e ## Everything that must pass: lints, unit and property tests, presets, short fuzzing, the real cluster
 
 .PHONY: lint
 lint: fmt-check clippy generated deny ## Format, clippy, generated files, licences and bans
@@ -80,6 +80,10 @@ unit: chart-tools ## Unit, property, golden and recorded-API tests
 	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test advise --test architecture --test chart --test crds --test docs --test failpoints --test guarantee --test replay
 	@# These wait more than they compute, so more of them than there are cores may wait side by side.
 	@echo "== the control loop against a recording API server"; RUST_TEST_THREADS=10 cargo test --locked --test reconcile
+
+.PHONY: presets
+presets: testbed ## What exporters write, through the real Prometheus, read and judged by each preset
+	@echo "== presets against the real Prometheus"; cargo test --locked --test presets
 
 .PHONY: e2e
 e2e: testbed ## Tests on the real cluster

@@ -115,6 +115,7 @@ fn readings() -> MetricReadings {
     let reading = |(name, measured): (&str, Measured)| SignalReading {
         name: name.to_owned(),
         term: Term::of(name),
+        origin: String::new(),
         query: "a query".to_owned(),
         reading: Reading::Value(measured),
     };

@@ -69,7 +69,8 @@ use super::providers::{Budgets, DataPolicy, ProviderSpec};
 pub struct GuardClassSpec {
     /// The Prometheus, or anything that speaks its HTTP API, such as Thanos, Mimir and VictoriaMetrics.
     pub prometheus: Prometheus,
-    /// Signals of guards that name none, in order.
+    /// Signals of guards that name none, in order. Auto, the default: errors and latency from the first preset whose
+    /// series the workload's pods have, container-memory and container-cpu-throttling.
     #[serde(default = "default_presets")]
     #[schemars(length(min = 1, max = 8))]
     pub presets: Vec<Preset>,
@@ -128,7 +129,7 @@ fn ten_minutes() -> String {
 }
 
 fn default_presets() -> Vec<Preset> {
-    vec![Preset::HttpGeneric, Preset::ContainerMemory]
+    vec![Preset::Auto]
 }
 
 fn enforce() -> Mode {

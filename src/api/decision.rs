@@ -125,12 +125,18 @@ fn chain(names: &[String], class: &GuardClassSpec) -> Result<Vec<String>, Invali
 
 fn unknown(name: &str, known: &[&str]) -> String {
     let deciders = || known.iter().copied().chain([ALGORITHM]);
-    let near = deciders().map(|other| (distance(name, other), other)).min();
-    let advice = match near {
-        Some((distance, other)) if distance <= 2.max(name.len() / 3) => format!("did you mean {other}?"),
-        _ => format!("write one of {}", deciders().collect::<Vec<_>>().join(", ")),
+    let advice = match nearest(name, deciders()) {
+        Some(other) => format!("did you mean {other}?"),
+        None => format!("write one of {}", deciders().collect::<Vec<_>>().join(", ")),
     };
     format!("is {name:?}, which the class has no provider for; {advice}")
+}
+
+/// What somebody probably meant who wrote `name`, if one of these is near enough.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|other| (distance(name, other), other)).min();
+    near.filter(|(distance, _)| *distance <= 2.max(name.len() / 3)).map(|(_, other)| other)
 }
 
 /// How many characters to change, add or leave out, until one word is the other.

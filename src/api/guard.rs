@@ -271,9 +271,11 @@ pub struct SignalSpec {
     /// Name of the signal. `errors`, `latency` and `memory` are the terms of the Seed score, which shows other names only.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// A ready-made set of signals, named `<name>/errors`, `<name>/latency`, `<name>/memory`. http-generic: errors and
-    /// latency of an HTTP server that exports request counts with a status label. container-memory: working set of the
-    /// containers against their limits.
+    /// A ready-made set of signals, named `<name>/errors`, `<name>/latency`, `<name>/memory`, `<name>/throttling`. Auto:
+    /// errors and latency from the first preset whose series the workload's pods have. micrometer, otel, aspnet, python,
+    /// go, node, http-generic, grpc, istio, linkerd, envoy: errors and latency from these libraries and proxies.
+    /// container-memory: working set of the containers against their limits. container-cpu-throttling: periods in which
+    /// containers were throttled, shown only unless it is given a weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
     /// Share of bad events among all, from two counters.
@@ -285,11 +287,12 @@ pub struct SignalSpec {
     /// A value that goes up and down; named `memory` it is bytes, compared with the pod's memory limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gauge: Option<Gauge>,
-    /// Relative weight of its evidence, of each signal of a preset; 2 by default, 1 for gauges. 0: shown only.
+    /// Relative weight of its evidence, of each signal of a preset; 2 by default, 1 for gauges, 0 for throttling. 0: shown
+    /// only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub weight: Option<i32>,
-    /// Whether health is certified only with this signal; true by default, false for gauges.
+    /// Whether health is certified only with this signal; true by default, false for gauges and throttling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<bool>,
     /// A limit of your own for the share of bad events, in percent such as 50%: more than that over 2 minutes and at
@@ -309,10 +312,37 @@ pub struct SignalSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
+    /// What exists for the workload's pods: the first preset that counts requests, container-memory and
+    /// container-cpu-throttling.
+    #[serde(rename = "Auto")]
+    Auto,
+    /// Spring Boot.
+    Micrometer,
+    /// `OpenTelemetry`, HTTP and RPC.
+    Otel,
+    /// prometheus-net.
+    #[serde(rename = "aspnet")]
+    AspNet,
+    /// Starlette, Flask, Django, `FastAPI`.
+    Python,
+    /// promhttp.
+    Go,
+    /// express-prom-bundle.
+    Node,
     /// Errors and latency of an HTTP server.
     HttpGeneric,
+    /// grpc-ecosystem.
+    Grpc,
+    /// Istio.
+    Istio,
+    /// Linkerd.
+    Linkerd,
+    /// Envoy.
+    Envoy,
     /// Working set against limit.
     ContainerMemory,
+    /// Throttled periods.
+    ContainerCpuThrottling,
 }
 
 /// Two counters: bad events and all events.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::class::{GuardClassSpec, StormBreaker};
 use super::guard::{self, DeploymentGuardSpec, SignalSpec};
-use super::{decision, logs, pods, probes};
+use super::{decision, logs, pods, probes, providers};
 use crate::domain::judge::{Baseline, OnNoData};
 use crate::domain::policy::{
     Analysis, GitOpsPolicy, Interval, Kind, Mode, OnInconclusive, Policy, RollbackPolicy, RollbackTarget, Scorer,
@@ -87,6 +87,37 @@ pub fn policy(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Poli
         storm: storm(&class.storm_breaker)?,
         decision: decision::parse(&spec.decision, class)?,
     })
+}
+
+/// Everything that is wrong with a class, without asking anybody.
+#[must_use]
+pub fn class(spec: &GuardClassSpec) -> Vec<InvalidSpec> {
+    let prometheus = &spec.prometheus;
+    let mut found = Vec::new();
+    let url = &prometheus.url;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        found.push(invalid("prometheus.url", format!("is {url:?}; it must start with http:// or https://")));
+    }
+    if url.contains('@') {
+        // What stands there may be a password.
+        let problem = "contains credentials; put a token into a Secret and name it in prometheus.bearerTokenSecretRef";
+        found.push(invalid("prometheus.url", problem));
+    }
+    if prometheus.tls.is_some() && !url.starts_with("https://") {
+        found.push(invalid("prometheus.tls", "has nothing to do; prometheus.url must start with https://"));
+    }
+    let (least, most) = (Duration::from_millis(100), Duration::from_mins(2));
+    match duration("prometheus.timeout", &prometheus.timeout) {
+        Err(error) => found.push(error),
+        Ok(timeout) if timeout < least || timeout > most => {
+            let problem = format!("is {}; it must lie between 100ms and 2m", prometheus.timeout);
+            found.push(invalid("prometheus.timeout", problem));
+        }
+        Ok(_) => {}
+    }
+    found.extend(storm(&spec.storm_breaker).err());
+    found.extend(providers::parse(spec).err());
+    found
 }
 
 const fn mode(mode: guard::Mode) -> Mode {
@@ -227,24 +258,7 @@ fn storm(spec: &StormBreaker) -> Result<StormPolicy, InvalidSpec> {
 
 fn signals(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Vec<Signal>, InvalidSpec> {
     if spec.signals.is_empty() {
-        return class
-            .presets
-            .iter()
-            .map(|chosen| {
-                let source = preset(*chosen);
-                let name = match source {
-                    Preset::HttpGeneric => "http",
-                    Preset::ContainerMemory => "container",
-                };
-                SignalName::parse(name)
-                    .map(|name| {
-                        // Nobody listed these, so what a workload does not have stands in nobody's way.
-                        let demands = Demands { on_no_data: OnNoData::Pass, ..Demands::default() };
-                        Signal { name, source: Source::Preset(source), demands }
-                    })
-                    .map_err(|problem| invalid("signals", problem))
-            })
-            .collect();
+        return of_class(class);
     }
     let mut parsed: Vec<Signal> = Vec::new();
     for (index, one) in spec.signals.iter().enumerate() {
@@ -255,6 +269,28 @@ fn signals(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Vec<Sig
         parsed.push(signal);
     }
     Ok(parsed)
+}
+
+/// What guards measure that list nothing. Several presets may be called the same; later ones get a number.
+fn of_class(class: &GuardClassSpec) -> Result<Vec<Signal>, InvalidSpec> {
+    let presets = class.presets.iter().flat_map(|chosen| match preset(*chosen) {
+        Preset::Auto => Preset::OF_AUTO.to_vec(),
+        one => vec![one],
+    });
+    let mut signals: Vec<Signal> = Vec::new();
+    for one in presets {
+        if signals.iter().any(|known| known.source == Source::Preset(one)) {
+            continue;
+        }
+        let wanted = one.known().signal;
+        let same = signals.iter().filter(|known| known.name.as_str().starts_with(wanted)).count();
+        let name = if same == 0 { wanted.to_owned() } else { format!("{wanted}-{}", same + 1) };
+        let name = SignalName::parse(&name).map_err(|problem| invalid("signals", problem))?;
+        // Nobody listed these, so what a workload does not have stands in nobody's way.
+        let demands = Demands { on_no_data: OnNoData::Pass, ..Demands::default() };
+        signals.push(Signal { name, source: Source::Preset(one), demands });
+    }
+    Ok(signals)
 }
 
 fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
@@ -279,12 +315,27 @@ fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
         }
     };
     let max_ppm = spec.max.as_deref().map(|text| percent(&format!("signals[{index}].max"), text)).transpose()?;
-    let counts = matches!(source, Source::Ratio { .. } | Source::Preset(Preset::HttpGeneric));
+    let counts = match &source {
+        Source::Ratio { .. } => true,
+        Source::Preset(preset) => preset.counts_requests(),
+        Source::Histogram { .. } | Source::Gauge { .. } => false,
+    };
     if max_ppm.is_some() && !counts {
-        return Err(invalid(field("max"), "limits a share of bad events; it needs a ratio or the http-generic preset"));
+        return Err(invalid(
+            field("max"),
+            "limits a share of bad events; it needs a ratio or a preset that counts requests",
+        ));
     }
-    if spec.critical == Some(true) && matches!(source, Source::Gauge { .. } | Source::Preset(Preset::ContainerMemory)) {
-        return Err(invalid(field("critical"), "cannot be true for a gauge: health is certified by counts only"));
+    if spec.critical == Some(true)
+        && matches!(
+            source,
+            Source::Gauge { .. } | Source::Preset(Preset::ContainerMemory | Preset::ContainerCpuThrottling)
+        )
+    {
+        return Err(invalid(
+            field("critical"),
+            "cannot be true for a gauge or for throttling: health is certified by requests only",
+        ));
     }
     let demands = Demands {
         weight: spec
@@ -308,8 +359,20 @@ fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
 
 const fn preset(preset: guard::Preset) -> Preset {
     match preset {
+        guard::Preset::Auto => Preset::Auto,
+        guard::Preset::Micrometer => Preset::Micrometer,
+        guard::Preset::Otel => Preset::Otel,
+        guard::Preset::AspNet => Preset::AspNet,
+        guard::Preset::Python => Preset::Python,
+        guard::Preset::Go => Preset::Go,
+        guard::Preset::Node => Preset::Node,
         guard::Preset::HttpGeneric => Preset::HttpGeneric,
+        guard::Preset::Grpc => Preset::Grpc,
+        guard::Preset::Istio => Preset::Istio,
+        guard::Preset::Linkerd => Preset::Linkerd,
+        guard::Preset::Envoy => Preset::Envoy,
         guard::Preset::ContainerMemory => Preset::ContainerMemory,
+        guard::Preset::ContainerCpuThrottling => Preset::ContainerCpuThrottling,
     }
 }
 

@@ -25,7 +25,8 @@ fn defaults_make_a_policy() {
     assert_eq!(policy.mode, Mode::Observe);
     assert_eq!(policy.analysis.interval, Interval::Auto);
     assert_eq!(policy.analysis.window, Duration::from_secs(1800));
-    assert_eq!(policy.signals.len(), 2);
+    let names: Vec<String> = policy.signals.iter().flat_map(crate::domain::signal::Signal::full_names).collect();
+    assert_eq!(names, ["http/errors", "http/latency", "container/memory", "cpu/throttling"]);
 }
 
 #[test]
@@ -38,7 +39,7 @@ fn percentages_are_read_to_the_millionth() {
     }
     let policy = parse::policy(&spec(&json!({"analysis": {"falseRollbackRate": "0.5%"}})), &class("Enforce")).unwrap();
     assert_eq!(policy.settings().alpha_ppm, 5_000);
-    assert_eq!(policy.settings().signals.len(), 3);
+    assert_eq!(policy.settings().signals.len(), 4);
 }
 
 #[test]
@@ -83,5 +84,36 @@ fn what_cannot_be_used_is_named_with_its_cure() {
     ] {
         let error = parse::policy(&spec(&extra), &class("Enforce")).expect_err(&extra.to_string()).to_string();
         assert!(error.starts_with(field), "{extra}: {error}");
+    }
+}
+
+#[test]
+fn throttling_is_shown_only_unless_it_is_given_a_weight() {
+    let of = |extra: Value| parse::policy(&spec(&extra), &class("Enforce")).unwrap().settings();
+    let auto = of(json!({}));
+    let cpu = auto.signals.iter().find(|signal| signal.name == "cpu/throttling").unwrap();
+    assert_eq!((cpu.weight, cpu.critical), (0, false));
+    let asked = of(json!({"signals": [{"name": "cpu", "preset": "container-cpu-throttling", "weight": 1}]}));
+    assert_eq!((asked.signals[0].weight, asked.signals[0].critical), (1, false));
+}
+
+#[test]
+fn presets_of_a_class_that_are_called_the_same_get_numbers_and_none_stands_twice() {
+    let class: GuardClassSpec = serde_json::from_value(json!({
+        "prometheus": {"url": "http://p"}, "presets": ["istio", "otel", "istio", "Auto", "container-memory"],
+    }))
+    .unwrap();
+    let policy = parse::policy(&spec(&json!({})), &class).unwrap();
+    let names: Vec<&str> = policy.signals.iter().map(|signal| signal.name.as_str()).collect();
+    assert_eq!(names, ["http", "http-2", "http-3", "container", "cpu"]);
+}
+
+#[test]
+fn every_preset_of_the_table_can_be_written() {
+    use crate::domain::signal::{Preset, Source};
+    for preset in Preset::ALL.iter().copied().chain([Preset::Auto]) {
+        let spec = spec(&json!({"signals": [{"name": "a", "preset": preset.as_str()}]}));
+        let policy = parse::policy(&spec, &class("Enforce")).unwrap();
+        assert_eq!(policy.signals[0].source, Source::Preset(preset));
     }
 }

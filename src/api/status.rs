@@ -359,6 +359,10 @@ pub struct SignalStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub message: Option<String>,
+    /// The preset that the numbers come from; of Auto, which series made it choose that one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub origin: Option<String>,
     /// The PromQL that it was resolved to, without pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]

@@ -11,9 +11,12 @@ mod follow;
 mod guards;
 mod history;
 mod list;
+mod init;
+mod lint;
 mod llm_check;
 mod namespaces;
 mod operator;
+mod promql;
 mod replay;
 mod resume;
 mod screen;
@@ -22,6 +25,7 @@ mod status;
 mod terminal;
 mod undo;
 mod wait;
+mod sight;
 
 use std::process::ExitCode;
 
@@ -68,6 +72,12 @@ enum Command {
     Replay(replay::Arguments),
     /// Tell one decision of a guard: on what it rests, who was asked, what was done.
     Explain(explain::Arguments),
+    /// Look at a workload and its metrics, and print a guard that fits.
+    Init(init::Arguments),
+    /// Say what is wrong with manifests of guards and classes, without a cluster.
+    Lint(lint::Arguments),
+    /// Print what a guard asks Prometheus, with values as they are now.
+    Promql(promql::Arguments),
     /// Ask each language model of a GuardClass once and say what works.
     LlmCheck(llm_check::Arguments),
 }
@@ -113,6 +123,9 @@ pub fn run() -> ExitCode {
         Command::ResumeSuspended(arguments) => resume::run(arguments),
         Command::Replay(arguments) => Ok(replay::run(&arguments)),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Lint(arguments) => lint::run(&arguments),
+        Command::Promql(arguments) => promql::run(&arguments),
         Command::LlmCheck(arguments) => llm_check::run(&arguments),
     };
     result.unwrap_or_else(|error| {

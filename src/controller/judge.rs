@@ -516,6 +516,7 @@ fn show(case: &mut Case<'_>, assessment: &Assessment) {
             value: some(&view.new),
             baseline: some(&view.old),
             message: some(&message),
+            origin: some(&view.origin),
             query: some(&view.query),
         });
     }

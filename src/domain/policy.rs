@@ -11,7 +11,7 @@ use super::facts::PodPolicy;
 use super::judge::{Baseline, Kind as SignalKind, Settings, SignalSettings};
 use super::logs::LogPolicy;
 use super::probe::ProbePolicy;
-use super::signal::{Signal, Source, Term};
+use super::signal::{Preset, Signal, Source, Term};
 
 /// The kinds of workload a guard may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -323,12 +323,15 @@ impl Policy {
                     (Source::Ratio { .. } | Source::Preset(_), _) => SignalKind::Ratio,
                 };
                 let gauge = matches!(kind, SignalKind::Level | SignalKind::Leak);
+                // Being throttled harms nobody by itself: what it does to users is seen in their requests.
+                let throttling = signal.preset() == Some(Preset::ContainerCpuThrottling);
+                let weight = if throttling { 0 } else { 1 + u32::from(!gauge) };
                 SignalSettings {
                     name,
                     term,
                     kind,
-                    weight: signal.demands.weight.unwrap_or(if gauge { 1 } else { 2 }),
-                    critical: signal.demands.critical.unwrap_or(!gauge),
+                    weight: signal.demands.weight.unwrap_or(weight),
+                    critical: signal.demands.critical.unwrap_or(!gauge && !throttling),
                     max_ppm: signal.demands.max_ppm.filter(|_| kind == SignalKind::Ratio),
                     // Memory is read in percent of its limit.
                     limit: (kind == SignalKind::Leak).then_some(100),

@@ -301,6 +301,16 @@ async fn ensure_modules(wanted: &[&Module]) -> Result<Vec<Program>> {
     found.context("the cache was emptied while the testbed was built, run it again")
 }
 
+/// A program of the cluster, if it was built already.
+#[must_use]
+pub fn built(name: &str) -> Option<PathBuf> {
+    let root = cache::testbed_dir().ok()?;
+    MODULES.iter().find_map(|module| {
+        let folder = module.find(&root, None)?;
+        module.files(&folder).find(|program| program.name == name).map(|found| found.file)
+    })
+}
+
 fn locate(root: &Path, go: Option<&str>, wanted: &[&Module]) -> Option<Vec<Program>> {
     let mut programs = Vec::new();
     for module in wanted {

@@ -33,8 +33,8 @@ async fn a_burst_of_status_changes_while_judging_reads_metrics_no_more_often() {
     rig.status("guard", "the release is seen", |s| s["current"]["state"] == "Judging").await;
     rig.until("the first read is over", || rig.prometheus.reads() > 0).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    // The signals of one look: errors, latency, memory.
-    let one_look = 3;
+    // The signals of one look: errors, latency, memory, throttling.
+    let one_look = 4;
     let (asked, before) = (rig.api.asked().len(), rig.prometheus.reads());
     for ready in 0..60 {
         rig.api.change(&place("shop"), |deployment| deployment["status"]["readyReplicas"] = json!(ready));

@@ -37,7 +37,7 @@ pub(in crate::cli) fn value(found: &Value) -> Value {
 }
 
 /// Words in lines of limited width, each indented; a word that is longer stands alone.
-pub(super) fn wrapped(text: &str, indent: usize) -> String {
+pub(in crate::cli) fn wrapped(text: &str, indent: usize) -> String {
     let pad = " ".repeat(indent);
     // A number stays with its unit.
     let text = text.replace(" %", "\u{a0}%").replace(" = ", "\u{a0}=\u{a0}");

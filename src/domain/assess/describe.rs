@@ -28,6 +28,7 @@ pub(super) fn view(track: &Track<'_>, period: &Period, lives: &[PodLife]) -> Sig
         ln_e: None,
         terms: String::new(),
         message: reading.sentence(),
+        origin: track.reading.origin.clone(),
         query: track.reading.query.clone(),
     };
     match reading {

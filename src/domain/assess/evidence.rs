@@ -195,6 +195,7 @@ fn unjudged(reading: &SignalReading) -> SignalView {
         ln_e: None,
         terms: String::new(),
         message: reading.reading.sentence(),
+        origin: reading.origin.clone(),
         query: reading.query.clone(),
     }
 }

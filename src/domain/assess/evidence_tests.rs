@@ -89,6 +89,7 @@ fn look(one: &Look<'_>) -> Assessment {
         signals: vec![SignalReading {
             name: "http/errors".into(),
             term: Some(Term::Errors),
+            origin: String::new(),
             query: String::new(),
             reading: Reading::Value(Measured::Ratio(found)),
         }],

@@ -124,6 +124,8 @@ pub struct SignalReading {
     pub name: String,
     /// The term it feeds.
     pub term: Option<Term>,
+    /// The preset it comes from, and why that one; empty if it comes from none.
+    pub origin: String,
     /// The resolved query; empty if nothing was resolved.
     pub query: String,
     /// What was read.
@@ -149,6 +151,7 @@ impl MetricReadings {
         let entry = |name: String| SignalReading {
             term: Term::of(&name),
             name,
+            origin: String::new(),
             query: String::new(),
             reading: reading.clone(),
         };
@@ -407,6 +410,8 @@ pub struct SignalView {
     pub terms: String,
     /// What there is to say.
     pub message: String,
+    /// The preset it comes from, and why that one; empty if it comes from none.
+    pub origin: String,
     /// The resolved query.
     pub query: String,
 }

@@ -36,7 +36,7 @@ fn life(name: &str, side: Side) -> PodLife {
 }
 
 fn reading(name: &str, reading: Reading<Measured>) -> SignalReading {
-    SignalReading { name: name.to_owned(), term: Term::of(name), query: String::new(), reading }
+    SignalReading { name: name.to_owned(), term: Term::of(name), origin: String::new(), query: String::new(), reading }
 }
 
 /// Counters that grow by `total` and `parts` in every step of 5 s.

@@ -3,6 +3,7 @@
 //! Role: selectors as parsed data, presets as tables, queries as text. Inputs: strings of a spec, label sets that
 //! Prometheus listed. Outputs: `Signal`, `Measure`, PromQL. Must never import: other rooms.
 
+mod presets;
 mod query;
 mod resolve;
 mod selector;
@@ -11,10 +12,9 @@ use std::fmt;
 
 use super::judge::OnNoData;
 
+pub use presets::{Durations, Held, Known, Preset, Requests, Shape};
 pub use query::{LABEL, PART_AT, PART_BAD, PART_BUCKET, PART_TOTAL, PART_VALUE, Query};
-pub use resolve::{
-    LabelSet, Resolved, container_memory, discovery_selector, named_pods_selector, resolve_http_generic,
-};
+pub use resolve::{Found, LabelSet, Resolved, discovery_selector, measure_of, named_pods_selector, resolve};
 pub use selector::{Matcher, Operator, Selector, SelectorError};
 
 /// A signal's name: a DNS label, so that it may stand in paths and metric labels.
@@ -53,50 +53,6 @@ impl SignalName {
 impl fmt::Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// A ready-made set of signals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Preset {
-    /// Errors and latency from the usual HTTP metrics of client libraries.
-    HttpGeneric,
-    /// Memory of containers against their limits, from cAdvisor.
-    ContainerMemory,
-}
-
-impl Preset {
-    /// Every preset.
-    pub const ALL: &'static [Self] = &[Self::HttpGeneric, Self::ContainerMemory];
-
-    /// The preset as it stands in manifests.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::HttpGeneric => "http-generic",
-            Self::ContainerMemory => "container-memory",
-        }
-    }
-
-    /// Reads a preset.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|preset| preset.as_str() == word)
-    }
-
-    /// The terms its signals feed.
-    #[must_use]
-    pub const fn terms(self) -> &'static [Term] {
-        match self {
-            Self::HttpGeneric => &[Term::Errors, Term::Latency],
-            Self::ContainerMemory => &[Term::Memory],
-        }
-    }
-}
-
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -194,8 +150,17 @@ impl Signal {
     #[must_use]
     pub fn full_names(&self) -> Vec<String> {
         match &self.source {
-            Source::Preset(preset) => preset.terms().iter().map(|term| format!("{}/{term}", self.name)).collect(),
+            Source::Preset(preset) => preset.parts().iter().map(|part| format!("{}/{part}", self.name)).collect(),
             _ => vec![self.name.to_string()],
+        }
+    }
+
+    /// The preset, if it is one.
+    #[must_use]
+    pub const fn preset(&self) -> Option<Preset> {
+        match self.source {
+            Source::Preset(preset) => Some(preset),
+            _ => None,
         }
     }
 
@@ -225,8 +190,7 @@ impl Signal {
     #[must_use]
     pub fn measure(&self) -> Option<Measure> {
         match &self.source {
-            Source::Preset(Preset::HttpGeneric) => None,
-            Source::Preset(Preset::ContainerMemory) => Some(container_memory()),
+            Source::Preset(preset) => measure_of(*preset),
             Source::Ratio { bad, total } => Some(Measure::Ratio { bad: bad.clone(), total: total.clone() }),
             Source::Histogram { buckets } => Some(Measure::Histogram {
                 buckets: buckets.clone(),
@@ -343,12 +307,5 @@ mod tests {
     fn units_are_read_from_metric_names() {
         assert_eq!(Unit::of("request_duration_milliseconds_bucket"), Unit::Milliseconds);
         assert_eq!(Unit::of("http_request_duration_seconds_bucket"), Unit::Seconds);
-    }
-
-    #[test]
-    fn presets_read_back() {
-        for preset in Preset::ALL {
-            assert_eq!(Preset::parse(preset.as_str()), Some(*preset));
-        }
     }
 }

@@ -97,7 +97,12 @@ impl Selector {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Preset, measure_of};
     use super::*;
+
+    fn memory() -> Measure {
+        measure_of(Preset::ContainerMemory).unwrap()
+    }
 
     #[test]
     fn a_ratio_is_one_query_of_three_parts_held_to_the_pods() {
@@ -121,7 +126,7 @@ mod tests {
 
     #[test]
     fn several_namespaces_become_an_alternation() {
-        let query = Query::new(&super::super::container_memory(), &[PodName::new("a", "x"), PodName::new("b", "y")]);
+        let query = Query::new(&memory(), &[PodName::new("a", "x"), PodName::new("b", "y")]);
         assert!(query.as_str().contains(r#"namespace=~"a|b",pod=~"x|y""#), "{}", query.as_str());
         assert!(query.as_str().contains("max by (namespace,pod,container)"));
         assert!(!query.as_str().contains("rate("));
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn no_pods_match_no_series() {
-        let query = Query::new(&super::super::container_memory(), &[]);
+        let query = Query::new(&memory(), &[]);
         assert!(query.as_str().contains(r#"pod=~"""#));
     }
 }

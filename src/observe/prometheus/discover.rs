@@ -1,6 +1,6 @@
 //! Which metrics a workload has.
 //!
-//! Role: asks for the series of a few pods and remembers what `http-generic` means for them. Inputs: lives of pods.
+//! Role: asks for the series of a few pods and remembers what presets mean for them. Inputs: lives of pods.
 //! Outputs: `Resolved`. Must never import: other rooms.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use super::http::{Http, SourceError};
 use crate::domain::evidence::PodLife;
 use crate::domain::rollout::{PodName, Side};
 use crate::domain::signal::{
-    LabelSet, Resolved, Selector, Signal, discovery_selector, named_pods_selector, resolve_http_generic,
+    LabelSet, Preset, Resolved, Selector, Signal, discovery_selector, named_pods_selector, resolve,
 };
 
 /// Pods asked for, of each side.
@@ -24,10 +24,10 @@ const RETRY: Duration = Duration::from_secs(15);
 /// Workloads remembered.
 const REMEMBERED: usize = 4096;
 
-/// What was found, by the first pod of the new side.
+/// What was found, by preset and the first pod of the new side.
 pub(super) struct Discovery {
     http: Arc<Http>,
-    known: Mutex<BTreeMap<PodName, (Resolved, Instant)>>,
+    known: Mutex<BTreeMap<(Preset, PodName), (Resolved, Instant)>>,
 }
 
 impl Discovery {
@@ -35,7 +35,12 @@ impl Discovery {
         Self { http, known: Mutex::default() }
     }
 
-    pub(super) async fn resolve(&self, lives: &[PodLife], grid: &Grid) -> Result<Resolved, SourceError> {
+    pub(super) async fn resolve(
+        &self,
+        preset: Preset,
+        lives: &[PodLife],
+        grid: &Grid,
+    ) -> Result<Resolved, SourceError> {
         let mut pods = Vec::new();
         for side in [Side::New, Side::Old] {
             let mut of_side: Vec<&PodName> =
@@ -43,16 +48,18 @@ impl Discovery {
             of_side.sort();
             pods.extend(of_side.into_iter().take(PODS).cloned());
         }
-        let Some(key) = pods.first().cloned() else {
-            return Ok(resolve_http_generic(&[]));
+        let old: BTreeSet<&str> =
+            lives.iter().filter(|life| life.side == Some(Side::Old)).map(|life| &*life.pod.name).collect();
+        let Some(key) = pods.first().map(|pod| (preset, pod.clone())) else {
+            return Ok(resolve(preset, &[], &old));
         };
         if let Some((resolved, at)) = self.known.lock().await.get(&key)
-            && ((resolved.errors.is_ok() && resolved.latency.is_ok()) || at.elapsed() < RETRY)
+            && (resolved.is_complete() || at.elapsed() < RETRY)
         {
             return Ok(resolved.clone());
         }
-        let series = self.series(&discovery_selector(&pods), grid.start, grid.end).await?;
-        let resolved = resolve_http_generic(&series);
+        let series = self.series(&discovery_selector(preset, &pods), grid.start, grid.end).await?;
+        let resolved = resolve(preset, &series, &old);
         let mut known = self.known.lock().await;
         if known.len() >= REMEMBERED {
             known.clear();

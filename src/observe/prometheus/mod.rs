@@ -22,7 +22,7 @@ use crate::domain::assess::{Measured, MetricReadings, MissingReason, Reading, Si
 use crate::domain::evidence::{PodLife, look_back};
 use crate::domain::policy::Interval;
 use crate::domain::rollout::PodName;
-use crate::domain::signal::{Measure, Resolved, Signal, Term};
+use crate::domain::signal::{Measure, Preset, Resolved, Signal, Term};
 
 use batch::{Batcher, Grid};
 use discover::Discovery;
@@ -157,40 +157,48 @@ impl PrometheusSource {
         self.discovery.pods_named(&request.signals, namespace, prefixes, start, end).await
     }
 
+    /// What each signal of a request resolves to, without reading it.
+    pub async fn resolve(&self, request: &ReadRequest) -> Vec<Wanted> {
+        self.wanted(request, &grid(request)).await
+    }
+
+    async fn wanted(&self, request: &ReadRequest, grid: &Grid) -> Vec<Wanted> {
+        let nobody = !request.lives.iter().any(|life| life.side.is_some());
+        let mut wanted = Vec::new();
+        for signal in &request.signals {
+            match (signal.measure(), signal.preset()) {
+                (Some(measure), preset) => {
+                    let origin = preset.map(|preset| preset.to_string()).unwrap_or_default();
+                    wanted.extend(signal.full_names().into_iter().map(|name| Wanted {
+                        name,
+                        origin: origin.clone(),
+                        measure: Reading::Value(measure.clone()),
+                    }));
+                }
+                (None, Some(preset)) if !nobody => {
+                    let resolved = self.discovery.resolve(preset, &request.lives, grid).await;
+                    wanted.extend(signal.full_names().into_iter().map(|name| Wanted::of(name, preset, &resolved)));
+                }
+                (None, _) => wanted.extend(signal.full_names().into_iter().map(|name| Wanted {
+                    name,
+                    origin: String::new(),
+                    measure: Reading::Missing(MissingReason::NoPods),
+                })),
+            }
+        }
+        wanted
+    }
+
     async fn read_grid(&self, request: &ReadRequest, grid: Grid) -> MetricReadings {
         let pods: Arc<BTreeSet<PodName>> =
             Arc::new(request.lives.iter().filter(|life| life.side.is_some()).map(|life| life.pod.clone()).collect());
-        let mut wanted = Vec::new();
-        for signal in &request.signals {
-            match signal.measure() {
-                Some(measure) => {
-                    wanted.extend(signal.full_names().into_iter().map(|name| (name, Reading::Value(measure.clone()))));
-                }
-                None if pods.is_empty() => {
-                    wanted.extend(
-                        signal.full_names().into_iter().map(|name| (name, Reading::Missing(MissingReason::NoPods))),
-                    );
-                }
-                None => {
-                    let resolved = self.discovery.resolve(&request.lives, &grid).await;
-                    wanted.extend(signal.full_names().into_iter().map(|name| {
-                        let measure = resolved_for(&resolved, Term::of(&name));
-                        (name, measure)
-                    }));
-                }
-            }
-        }
-        let reads = wanted.into_iter().map(|(name, measure)| self.read_one(name, measure, pods.clone(), grid));
+        let wanted = self.wanted(request, &grid).await;
+        let reads = wanted.into_iter().map(|wanted| self.read_one(wanted, pods.clone(), grid));
         MetricReadings { signals: futures::future::join_all(reads).await }
     }
 
-    async fn read_one(
-        &self,
-        name: String,
-        measure: Reading<Measure>,
-        pods: Arc<BTreeSet<PodName>>,
-        grid: Grid,
-    ) -> SignalReading {
+    async fn read_one(&self, wanted: Wanted, pods: Arc<BTreeSet<PodName>>, grid: Grid) -> SignalReading {
+        let Wanted { name, origin, measure } = wanted;
         let query = measure.value().map(Measure::key).unwrap_or_default();
         let reading: Reading<Measured> = match measure {
             Reading::Value(_) if pods.is_empty() => Reading::Missing(MissingReason::NoPods),
@@ -198,19 +206,34 @@ impl PrometheusSource {
             Reading::Missing(reason) => Reading::Missing(reason),
             Reading::Errored(text) => Reading::Errored(text),
         };
-        SignalReading { term: Term::of(&name), name, query, reading }
+        SignalReading { term: Term::of(&name), name, origin, query, reading }
     }
 }
 
-fn resolved_for(resolved: &Result<Resolved, SourceError>, term: Option<Term>) -> Reading<Measure> {
-    let found = match resolved {
-        Err(error) => return Reading::Errored(error.to_string()),
-        Ok(resolved) if term == Some(Term::Latency) => &resolved.latency,
-        Ok(resolved) => &resolved.errors,
-    };
-    match found {
-        Ok(measure) => Reading::Value(measure.clone()),
-        Err(reason) => Reading::Missing(*reason),
+/// One signal, and what it resolved to.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The full name.
+    pub name: String,
+    /// The preset it comes from, and why that one; empty if it comes from none.
+    pub origin: String,
+    /// What is asked, or why nothing is.
+    pub measure: Reading<Measure>,
+}
+
+impl Wanted {
+    fn of(name: String, preset: Preset, resolved: &Result<Resolved, SourceError>) -> Self {
+        let found = match resolved {
+            Err(error) => {
+                return Self { name, origin: String::new(), measure: Reading::Errored(error.to_string()) };
+            }
+            Ok(resolved) if Term::of(&name) == Some(Term::Latency) => &resolved.latency,
+            Ok(resolved) => &resolved.errors,
+        };
+        match found {
+            Ok(found) => Self { name, origin: found.sentence(preset), measure: Reading::Value(found.measure.clone()) },
+            Err(reason) => Self { name, origin: String::new(), measure: Reading::Missing(*reason) },
+        }
     }
 }
 
