@@ -10,9 +10,9 @@ mod explain;
 mod follow;
 mod guards;
 mod history;
-mod list;
 mod init;
 mod lint;
+mod list;
 mod llm_check;
 mod namespaces;
 mod operator;
@@ -21,11 +21,11 @@ mod replay;
 mod resume;
 mod screen;
 mod shell;
+mod sight;
 mod status;
 mod terminal;
 mod undo;
 mod wait;
-mod sight;
 
 use std::process::ExitCode;
 

@@ -303,7 +303,7 @@ async fn ensure_modules(wanted: &[&Module]) -> Result<Vec<Program>> {
 
 /// A program of the cluster, if it was built already.
 #[must_use]
-pub fn built(name: &str) -> Option<PathBuf> {
+pub fn built_program(name: &str) -> Option<PathBuf> {
     let root = cache::testbed_dir().ok()?;
     MODULES.iter().find_map(|module| {
         let folder = module.find(&root, None)?;
