@@ -14,7 +14,8 @@ pub struct Prometheus {
 impl Prometheus {
     /// Scrapes every target once a second.
     pub fn start((address, targets): &(SocketAddr, Vec<(String, String)>)) -> Self {
-        let program = testbed::build::built_program("prometheus").expect("Prometheus is not built yet: run `make testbed`");
+        let program =
+            testbed::build::built_program("prometheus").expect("Prometheus is not built yet: run `make testbed`");
         let folder = tempfile::tempdir().unwrap();
         let mut config = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n\
                           - job_name: pods\n  honor_labels: true\n  static_configs:\n"
