@@ -95,13 +95,16 @@ fn grey(scene: &Scene) -> Shop {
 
 /// Small steps in front of a bound of 2 % take as long as chance will have it.
 async fn undone_in_the_end(scene: &Scene, before: &Guard) -> Result<Guard> {
-    let decided = |guard: &Guard| guard.decided("action") == "RolledBack";
-    for _ in 0..2 {
-        if scene.until("enough evidence", decided).await.is_ok() {
-            break;
-        }
-    }
+    patiently(scene, "enough evidence", |guard| guard.decided("action") == "RolledBack").await?;
     scene.undone(before).await
+}
+
+/// Waits twice as long as is usual.
+async fn patiently(scene: &Scene, what: &str, holds: impl Fn(&Guard) -> bool) -> Result<Guard> {
+    match scene.until(what, &holds).await {
+        Ok(guard) => Ok(guard),
+        Err(_) => scene.until(what, &holds).await,
+    }
 }
 
 async fn settled(scene: &Scene, spec: Value) -> Result<Guard> {
@@ -215,7 +218,7 @@ pub async fn a_model_that_obeys_every_line_it_reads_undoes_no_healthy_release(sc
     ensure!(advice["clampedBy"].as_str().is_some_and(|by| clamps.contains(&by)), "{advice}");
     let prompts = models.prompts(&scene).await?;
     ensure!(prompts.iter().any(|prompt| commanded(prompt) == Some("ROLLBACK")), "no command reached it: {prompts:?}");
-    let guard = scene.until("the end of the window", |guard| guard.state() != "Judging").await?;
+    let guard = patiently(&scene, "the end of the window", |guard| guard.state() != "Judging").await?;
     ensure!(guard.decided("decision") != "ROLLBACK" && guard.0["status"]["undo"].is_null(), "{}", guard.decision());
     scene.deployment().await?.untouched(2)?;
     models.end(&scene).await
