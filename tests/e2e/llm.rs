@@ -16,8 +16,10 @@ use crate::scene::{Guard, Scene};
 
 /// Enough of the old revision to compare with: once the old pods are gone, evidence grows for so long and then stands still.
 const HISTORY: Duration = Duration::from_secs(80);
-/// The chain's own time may not be a guard's: this much is the kubelet's and the scheduler's.
-const NOISE: f64 = 3.0;
+/// The chain's own time may not be a guard's: this much is the kubelet's and the scheduler's, and a second that exits are rounded to.
+const NOISE: f64 = 4.0;
+/// How long the model that hangs is waited for where nobody may wait for it: longer than any noise.
+const HANGING: Duration = Duration::from_millis(5500);
 
 /// A class of its own, so that breakers and budgets are nobody else's.
 struct Models {
@@ -46,6 +48,13 @@ impl Models {
         });
         scene.cluster.apply(&manifest.to_string()).await?;
         Ok(models)
+    }
+
+    /// Gives the first of the chain so long for an answer.
+    async fn wait_for_the_first(&self, scene: &Scene, timeout: Duration) -> Result<()> {
+        let patch = json!([{"op": "replace", "path": "/spec/providers/0/timeout", "value": format!("{}ms", timeout.as_millis())}]);
+        scene.cluster.kubectl(&["patch", "gclass", &self.class, "--type=json", "-p", &patch.to_string()]).await?;
+        Ok(())
     }
 
     async fn status(&self, scene: &Scene) -> Result<Value> {
@@ -95,13 +104,16 @@ fn grey(scene: &Scene) -> Shop {
 
 /// Small steps in front of a bound of 2 % take as long as chance will have it.
 async fn undone_in_the_end(scene: &Scene, before: &Guard) -> Result<Guard> {
-    let decided = |guard: &Guard| guard.decided("action") == "RolledBack";
-    for _ in 0..2 {
-        if scene.until("enough evidence", decided).await.is_ok() {
-            break;
-        }
-    }
+    patiently(scene, "enough evidence", |guard| guard.decided("action") == "RolledBack").await?;
     scene.undone(before).await
+}
+
+/// Waits twice as long as is usual.
+async fn patiently(scene: &Scene, what: &str, holds: impl Fn(&Guard) -> bool) -> Result<Guard> {
+    match scene.until(what, &holds).await {
+        Ok(guard) => Ok(guard),
+        Err(_) => scene.until(what, &holds).await,
+    }
 }
 
 async fn settled(scene: &Scene, spec: Value) -> Result<Guard> {
@@ -215,7 +227,7 @@ pub async fn a_model_that_obeys_every_line_it_reads_undoes_no_healthy_release(sc
     ensure!(advice["clampedBy"].as_str().is_some_and(|by| clamps.contains(&by)), "{advice}");
     let prompts = models.prompts(&scene).await?;
     ensure!(prompts.iter().any(|prompt| commanded(prompt) == Some("ROLLBACK")), "no command reached it: {prompts:?}");
-    let guard = scene.until("the end of the window", |guard| guard.state() != "Judging").await?;
+    let guard = patiently(&scene, "the end of the window", |guard| guard.state() != "Judging").await?;
     ensure!(guard.decided("decision") != "ROLLBACK" && guard.0["status"]["undo"].is_null(), "{}", guard.decision());
     scene.deployment().await?.untouched(2)?;
     models.end(&scene).await
@@ -258,29 +270,72 @@ async fn asking(scene: &Scene, models: &Models, chain: &[&str]) -> Result<()> {
     scene.until("the guard to follow its new spec", |guard| guard.status("Ready") == "True").await.map(|_| ())
 }
 
+/// The last exit of a container of the shop before a moment, in seconds since 1970.
+fn last_exit(pods: &Value, before: f64) -> Option<f64> {
+    let exits = ["/state", "/lastState"].map(|state| format!("{state}/terminated/finishedAt"));
+    let containers = pods["items"].as_array().into_iter().flatten();
+    let containers = containers.filter_map(|pod| pod["status"]["containerStatuses"].as_array()).flatten();
+    let times = containers.flat_map(|container| exits.iter().filter_map(|exit| container.pointer(exit)?.as_str()));
+    times.filter_map(|time| time.parse().ok().map(instant)).filter(|time| *time <= before).reduce(f64::max)
+}
+
+fn instant(time: jiff::Timestamp) -> f64 {
+    time.as_duration().as_secs_f64()
+}
+
+/// How long it took from the last exit that anybody could have seen to the undo.
+async fn lag(scene: &Scene, undone: impl Fn(&Guard) -> bool) -> Result<(Guard, f64)> {
+    let seen = std::sync::Mutex::new(Vec::new());
+    let watch = async {
+        loop {
+            // Pods that an undo takes away take their exits along.
+            if let (Ok(pods), Ok(mut seen)) = (scene.get(&["pods", "-l", "app=shop"]).await, seen.lock()) {
+                seen.push(pods);
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    let guard = tokio::select! {
+        guard = scene.until("the undo", undone) => guard?,
+        () = watch => unreachable!("it never ends"),
+    };
+    let decided = instant(guard.decided("time").parse()?);
+    let pods = seen.into_inner().unwrap_or_default();
+    let exit = pods.iter().filter_map(|pods| last_exit(pods, decided)).reduce(f64::max).context("no exit was seen")?;
+    let lag = decided - exit + seconds(&guard, "decisionToUndo")?;
+    Ok((guard, lag))
+}
+
 /// An act never waits for a model.
 pub async fn with_every_model_dead_a_crash_loop_is_undone_as_soon_as_without_any(scene: Scene) -> Result<()> {
     let models = Models::start(&scene, &[Behaviour::Hang, Behaviour::Die, Behaviour::Error]).await?;
+    models.wait_for_the_first(&scene, HANGING).await?;
     let before = serving(&scene, &shop(&scene), json!({})).await?;
-    let mut took = Vec::new();
     for (version, chain) in [("v2", &["algorithm"][..]), ("v3", &["hang", "die", "error"][..])] {
         asking(&scene, &models, chain).await?;
         let last = scene.guard("shop").await?.decided("id").to_owned();
         scene.push(&crashing(&scene, version)).await?;
         let undone = |guard: &Guard| guard.decided("action") == "RolledBack" && guard.decided("id") != last;
-        let guard = scene.until("the undo", undone).await?;
+        let (guard, lag) = lag(&scene, undone).await?;
+        println!("     {lag:.1} s from the last exit to the undo, asking {chain:?}");
         ensure!(
             guard.decided("decider") == "hard-fact" && guard.revision() == before.revision(),
             "{}",
             guard.decision()
         );
-        took.push(seconds(&guard, "detectionToDecision")? + seconds(&guard, "decisionToUndo")?);
+        ensure!(lag <= NOISE, "{lag} s after the last exit, asking {chain:?}");
         scene.verified().await?;
     }
-    ensure!(took[1] <= took[0] + NOISE, "{} s without models, {} s with dead ones", took[0], took[1]);
-    // What could not be explained says who was asked.
+    // What could not be explained says who was asked, and that somebody who had waited would have been late.
     let guard = scene.until("the failures to be listed", |guard| attempts(guard.decision()).len() == 3).await?;
     ensure!(guard.decision()["advice"].is_null(), "{}", guard.decision());
+    let waited: f64 = guard.decision()["attempts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|attempt| attempt["milliseconds"].as_f64())
+        .sum();
+    ensure!(waited > NOISE * 1000.0, "the models took {waited} ms, which nobody would have noticed");
     let told = events(&scene, "LLMFallback").await?;
     ensure!(told.iter().any(|note| note.contains("the algorithm decides alone")), "{told:?}");
     models.available(&scene, "False", "LLMUnavailable").await?;
