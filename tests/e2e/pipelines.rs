@@ -48,17 +48,16 @@ pub async fn helm_names_a_guard_that_is_stuck(scene: Scene) -> Result<()> {
     Ok(())
 }
 
-/// A guard among Flux's health checks: a Kustomization is Ready when the verdict is there, and is not when it is bad.
+/// Workload and guard among Flux's health checks: a Kustomization is Ready when the verdict is there, and is not when it
+/// is bad. The guard alone would not do: it knows of a release a moment after Flux has applied it.
 pub async fn a_health_check_of_flux_has_the_verdict_of_the_guard(scene: Scene) -> Result<()> {
     let git = Git::with(&scene, &scene.shop()).await?;
     let before = scene.begin_with_deployed(json!({})).await?;
-    let check = json!({"spec": {
-        "timeout": "80s",
-        "healthChecks": [{
-            "apiVersion": "deploymentguard.dev/v1alpha1", "kind": "DeploymentGuard",
-            "name": "shop", "namespace": scene.namespace,
-        }],
-    }});
+    let kinds = [("apps/v1", "Deployment"), ("deploymentguard.dev/v1alpha1", "DeploymentGuard")];
+    let checks = kinds.map(
+        |(version, kind)| json!({"apiVersion": version, "kind": kind, "name": "shop", "namespace": scene.namespace}),
+    );
+    let check = json!({"spec": {"timeout": "80s", "healthChecks": checks}});
     scene.kubectl(&["patch", "kustomization", NAME, "--type=merge", "-p", &check.to_string()]).await?;
     git.push(&scene.shop().version("v2"), "main@sha1:2").await?;
     // Flux's word comes first: at that moment the guard must have had its own.
