@@ -514,6 +514,10 @@ fn standing(state: &State, judgement: &Judgement, input: &AssessInput<'_>) -> St
                            pods at the same time or enough history";
             Standing::NotYet { reason: Reason::InsufficientData, message: message.to_owned() }
         }
+        Finding::Inconclusive if judgement.score.is_none() && !judgement.uncompared.is_empty() => {
+            let message = format!("no score, because what matters cannot be compared: {}", judgement.uncompared);
+            unsure(Reason::InsufficientData, message)
+        }
         Finding::Inconclusive if judgement.score.is_none() => {
             unsure(Reason::InsufficientData, format!("too few requests for a score; {}", judgement.reasoning))
         }

@@ -266,10 +266,12 @@ impl SignalDesign {
         let base = self.allowance().ratio;
         let (mut phi, mut ratio) = ([1.0_f64; 2], [base; 2]);
         for test in tests {
-            let older = SignalHistory::column(history.older(), *test);
+            // How a start changes with age counts as bursts where nothing else is known: to the safe side.
+            let start_only = history.steps.is_empty() && history.has_start();
+            let older = SignalHistory::column(if start_only { &history.start } else { history.older() }, *test);
             // Too few events to know are doubt; no history at all is what a recording may have.
-            let unknown = if history.steps.is_empty() { 1.0 } else { UNSURE };
-            let over_time = phi_over_time(&older).unwrap_or(unknown);
+            let unknown = if history.steps.is_empty() && !start_only { 1.0 } else { UNSURE };
+            let over_time = phi_over_time(&older).unwrap_or(unknown).max(if start_only { UNSURE } else { 1.0 });
             let longest = history.pods.iter().map(Vec::len).max().unwrap_or(0);
             let by_step: Vec<Vec<Counts>> = (0..longest)
                 .map(|step| history.pods.iter().filter_map(|pod| pod.get(step)?.get(*test).copied()).collect())

@@ -83,7 +83,11 @@ impl SignalHistory {
     /// Whether anything was counted or measured.
     #[must_use]
     pub fn has_data(&self) -> bool {
-        self.assumed || !self.values.is_empty() || self.steps.iter().flatten().any(|counts| counts.total > 0)
+        self.assumed
+            || !self.values.is_empty()
+            || self.steps.iter().flatten().any(|counts| counts.total > 0)
+            // A release that follows the first one within minutes: all there is of the old pods is their own start.
+            || self.has_start()
     }
 
     /// The value at the same time of day on earlier days where that is known, else the mean of all: values are no bets, so

@@ -100,6 +100,8 @@ pub struct Judgement {
     pub signals: Vec<SignalJudgement>,
     /// Metric, value, comparator and chance in a sentence.
     pub reasoning: String,
+    /// Critical signals that were counted and cannot be compared, in a sentence; empty if there are none.
+    pub uncompared: String,
 }
 
 /// Reads a state.
@@ -109,15 +111,11 @@ pub fn judge(settings: &Settings, state: &State) -> Judgement {
     let threshold = state.design.threshold();
     let requests = state.signals.iter().filter_map(|signal| signal.cells.first()).map(|cell| cell.new.total).max();
     let measured = state.signals.iter().any(|signal| signal.values.is_some());
-    let compared = state.signals.iter().zip(&state.design.signals).any(|(signal, design)| {
-        let steps = |steps: u32, weight: u32| weight > 0 && steps > 0;
-        design.weight > 0
-            && signal.cells.iter().any(|cell| {
-                steps(cell.young.steps, design.strata.young)
-                    || steps(cell.grown.steps, design.strata.grown)
-                    || steps(cell.history.steps, design.strata.history)
-            })
-    });
+    let compares = |critical_only: bool| {
+        let mut pairs = state.signals.iter().zip(&state.design.signals);
+        pairs.any(|(signal, design)| (design.critical || !critical_only) && is_compared(signal, design))
+    };
+    let compared = compares(false);
     let finding = finding(settings, state, ln_e, requests.unwrap_or(0) > 0 || measured, compared);
     let enough = requests.unwrap_or(0) >= settings.min_requests || measured;
     let leaks = state.signals.iter().zip(&state.design.signals).any(|(signal, design)| {
@@ -128,7 +126,9 @@ pub fn judge(settings: &Settings, state: &State) -> Judgement {
         Finding::LimitBroken { .. } => 0.0,
         _ => 100.0 - 50.0 * ln_e.max(0.0) / threshold - leak,
     };
-    let shown = enough && (compared || matches!(finding, Finding::LimitBroken { .. }));
+    // Memory that is well says nothing about errors that nobody can compare.
+    let telling = compares(state.design.signals.iter().any(|design| design.critical));
+    let shown = enough && (telling || matches!(finding, Finding::LimitBroken { .. }));
     let score = if shown { HealthScore::new(value) } else { None };
     let confidence = score.map(|_| confidence(&finding, state, ln_e));
     let mut text = reasoning(state);
@@ -145,7 +145,29 @@ pub fn judge(settings: &Settings, state: &State) -> Judgement {
         score,
         confidence,
         reasoning: text,
+        uncompared: uncompared(state),
     }
+}
+
+/// Whether any part of its evidence had something on both sides.
+fn is_compared(signal: &super::SignalState, design: &super::SignalDesign) -> bool {
+    let steps = |steps: u32, weight: u32| weight > 0 && steps > 0;
+    design.weight > 0
+        && signal.cells.iter().any(|cell| {
+            steps(cell.young.steps, design.strata.young)
+                || steps(cell.grown.steps, design.strata.grown)
+                || steps(cell.history.steps, design.strata.history)
+        })
+}
+
+fn uncompared(state: &State) -> String {
+    let pairs = state.signals.iter().zip(&state.design.signals);
+    let blind = pairs.filter(|(signal, design)| {
+        let counted = signal.cells.first().is_some_and(|cell| cell.new.total > 0);
+        design.critical && counted && !is_compared(signal, design)
+    });
+    let sentences: Vec<_> = blind.map(|(signal, design)| sentence(signal, design)).collect();
+    sentences.join("; ")
 }
 
 fn finding(settings: &Settings, state: &State, ln_e: f64, counted: bool, compared: bool) -> Finding {

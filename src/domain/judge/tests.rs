@@ -57,8 +57,11 @@ impl Run {
     }
 
     fn step(&mut self, new: Option<Counts>, old: Option<Counts>) -> Judgement {
+        self.sides(Sides { grown: new, old, ..Sides::default() })
+    }
+
+    fn sides(&mut self, sides: Sides) -> Judgement {
         self.t += 1;
-        let sides = Sides { grown: new, old, ..Sides::default() };
         let observed =
             Observed { at: at(self.t), signals: vec![Some(Seen::Counts(vec![sides]))], pods: None, settled: true };
         let limits: Vec<Option<u32>> = self.settings.signals.iter().map(|signal| signal.max_ppm).collect();
@@ -213,4 +216,52 @@ fn a_state_comes_back_to_the_bit_and_stays_small() {
     }
     assert_eq!(State::decode("{}"), None);
     assert_eq!(State::decode(&twin.encode().replace("\"v\":1", "\"v\":2")), None);
+}
+
+/// The second release of a service's life, seconds after the first: all there is of the old pods is their own start.
+fn right_after_the_first(bad_at_start: u64, bad: u64) -> (Run, Judgement) {
+    let start = (0..5).map(|_| vec![Counts::new(bad_at_start, 200)]).collect();
+    let history = History { signals: vec![SignalHistory { start, ..SignalHistory::default() }] };
+    let mut run = Run::new(Settings { tells_young: true, ..settings(Baseline::Auto) }, history);
+    let young = |bad| Sides { young: counts(bad, 200), ..Sides::default() };
+    let judged = (1..=4).map(|_| run.sides(young(bad))).last().unwrap();
+    (run, judged)
+}
+
+#[test]
+fn a_release_right_after_the_first_is_compared_with_the_start_of_the_first() {
+    let (run, judged) = right_after_the_first(0, 40);
+    assert!(!run.state.design.signals[0].unseen);
+    assert_eq!(judged.finding, Finding::Harm { history_only: false }, "{}", judged.reasoning);
+    assert!(judged.reasoning.contains("20 % against 0 % before the rollout"), "{}", judged.reasoning);
+    // What the first one did at its own start is no fault of the second.
+    let (_, judged) = right_after_the_first(40, 40);
+    assert!(judged.ln_e < 0.5, "{}", judged.reasoning);
+    // Nobody can know from so little how bursty errors are, nor how much the rate moves by itself.
+    let design = &run.state.design.signals[0];
+    assert!(design.phi[1] >= 1_500_000 && design.ratio[1] >= 2_000_000, "{design:?}");
+}
+
+#[test]
+fn memory_that_is_well_gives_no_score_while_errors_have_nothing_to_be_compared_with() {
+    let memory = SignalSettings { kind: Kind::Level, critical: false, weight: 1, ..ratio("memory") };
+    let settings = Settings { signals: vec![ratio("errors"), memory], ..settings(Baseline::Concurrent) };
+    let values = (0..120).map(|step| (f64::from(step - 120) * 15.0, 50.0)).collect();
+    let known = SignalHistory { values, ..SignalHistory::default() };
+    let mut run = Run::new(settings, History { signals: vec![SignalHistory::default(), known] });
+    let mut judged = None;
+    for _ in 0..10 {
+        run.t += 1;
+        let errors = Sides { grown: counts(40, 200), ..Sides::default() };
+        let seen = vec![Some(Seen::Counts(vec![errors])), Some(Seen::Values { new: Some(50.0), old: Some(50.0) })];
+        run.state.step(
+            &run.history,
+            &[None, None],
+            &Observed { at: at(run.t), signals: seen, pods: None, settled: true },
+        );
+        judged = Some(judge(&run.settings, &run.state));
+    }
+    let judged = judged.unwrap();
+    assert_eq!((&judged.finding, judged.score), (&Finding::Inconclusive, None), "{}", judged.reasoning);
+    assert_eq!(judged.uncompared, "error rate 20 % and nothing to compare it with (400 of 2,000 requests)");
 }
