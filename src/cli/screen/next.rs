@@ -47,8 +47,11 @@ pub(super) fn write(page: &mut Page, guard: &Seen, now: Timestamp) {
             );
             page.words(2, Tone::Warn, &said);
         }
-        Some(at) => page.words(2, Tone::Dim, &format!("Looks again at {} ({}).", clock(at, now), relative(at, now))),
-        None => {}
+        Some(at) if at > now => {
+            page.words(2, Tone::Dim, &format!("Looks again at {} ({}).", clock(at, now), relative(at, now)));
+        }
+        // Numbers that merely move are written every 15 s: the next look is under way, or was and had no news.
+        _ => {}
     }
 }
 

@@ -141,7 +141,8 @@ fn signals(page: &mut Page, guard: &Seen) {
         ]);
     }
     table::draw(page, &[("  SIGNAL", 0), ("STATE", 0), ("NEW", 0), ("OLD", 0)], &rows);
-    for signal in signals.iter().filter(|one| ["Worse", "Missing", "Errored"].contains(&&*text(one, "/state"))) {
+    for signal in signals.iter().filter(|one| ["Worse", "Missing", "Errored", "Shown"].contains(&&*text(one, "/state")))
+    {
         let message = text(signal, "/message");
         if !message.is_empty() {
             page.words(4, Tone::Dim, &format!("{}: {message}", text(signal, "/name")));

@@ -536,7 +536,7 @@ fn signal(reading: &SignalReading, index: usize, state: &State, judgement: &Judg
     };
     view.new.clone_from(&judged.new);
     view.old.clone_from(&judged.old);
-    if let Some((new, old)) = judged.counts {
+    if let Some((new, old)) = judged.counts.filter(|(new, old)| new.total + old.total > 0) {
         view.counts = format!("{} of {} against {} of {}", new.bad, new.total, old.bad, old.total);
     }
     let threshold = state.design.threshold();
@@ -552,7 +552,9 @@ fn signal(reading: &SignalReading, index: usize, state: &State, judgement: &Judg
     view.counted = judged.counts;
     view.ln_e = (own.steps > 0 && design.weight > 0).then_some(judged.ln_e);
     view.terms.clone_from(&judged.terms);
-    let said = [view.message.as_str(), &judged.message, &judged.terms];
+    // Of what does not exist there is no more to say.
+    let told = if view.verdict == SignalVerdict::Missing { ["", ""] } else { [&*judged.message, &*judged.terms] };
+    let said = [view.message.as_str(), told[0], told[1]];
     view.message = said.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join("; ");
     view
 }
