@@ -256,6 +256,12 @@ fn what_is_said_of_prompt_injection_is_shown_by_tests() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The pages of the folder.
+fn paths() -> Vec<PathBuf> {
+    let folder = fs::read_dir(root().join("docs")).unwrap().map(|file| file.unwrap().path());
+    folder.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
 /// A page, as one writes its name in a link.
 fn page(name: &str) -> String {
     fs::read_to_string(root().join("docs").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -304,9 +310,8 @@ fn links(page: &str) -> Vec<(String, Option<String>)> {
 
 #[test]
 fn every_link_between_pages_leads_to_a_heading_that_exists() {
-    let folder = fs::read_dir(root().join("docs")).unwrap().map(|file| file.unwrap().path());
-    let pages = folder.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    let pages = pages.chain(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"].map(|name| root().join(name)));
+    let pages =
+        paths().into_iter().chain(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"].map(|name| root().join(name)));
     let (mut wrong, mut headings, mut seen) = (Vec::new(), BTreeMap::new(), 0);
     for path in pages {
         let text = fs::read_to_string(&path).unwrap();
@@ -331,9 +336,8 @@ fn every_link_between_pages_leads_to_a_heading_that_exists() {
 
 #[test]
 fn every_page_says_what_it_is_for_and_is_reached_from_the_first_ones() {
-    let folder = fs::read_dir(root().join("docs")).unwrap().map(|file| file.unwrap().path());
-    let names = folder.filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
-    let names: BTreeSet<String> = names.filter(|name| name.ends_with(".md")).collect();
+    let names: BTreeSet<String> =
+        paths().iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
     for name in &names {
         let text = page(name);
         let second = text.lines().skip(1).find(|line| !line.is_empty()).unwrap_or_default();
