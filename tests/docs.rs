@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,9 @@ const TABLE: &str = "## Situations";
 
 /// Tests that are being written. Empty at a release; a name that exists by now must go.
 const AWAITED: &[&str] = &[];
+
+/// Pages that are being written, to which others link already. Empty at a release.
+const AWAITED_PAGES: &[&str] = &["reference.md", "troubleshooting.md"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -251,4 +254,103 @@ fn what_is_said_of_prompt_injection_is_shown_by_tests() {
     assert!(shown.len() >= 8, "{shown:?}");
     let wrong: Vec<String> = shown.iter().filter_map(|name| trouble(name)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The pages of the folder.
+fn paths() -> Vec<PathBuf> {
+    let folder = fs::read_dir(root().join("docs")).unwrap().map(|file| file.unwrap().path());
+    folder.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+/// A page, as one writes its name in a link.
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join("docs").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The quotation that follows the heading "The guarantee", without its lines and marks.
+fn guarantee(name: &str) -> String {
+    let page = page(name);
+    let section = page.split_once("\n## The guarantee\n").unwrap_or_else(|| panic!("{name} has no guarantee")).1;
+    let quoted = section.lines().skip_while(|line| !line.starts_with('>')).take_while(|line| line.starts_with('>'));
+    let words: Vec<&str> = quoted.flat_map(|line| line.trim_start_matches('>').split_whitespace()).collect();
+    words.join(" ")
+}
+
+#[test]
+fn the_guarantee_is_the_same_word_for_word_wherever_it_stands() {
+    let whole = guarantee("evidence.md");
+    assert!(whole.starts_with("If, in every step,") && whole.contains("Not covered:"), "{whole}");
+    assert_eq!(guarantee("decisions.md"), whole);
+}
+
+/// The words of a heading in the address of a page, as GitHub makes them.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace('`', "");
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect::<String>().replace(' ', "-")
+}
+
+/// Headings of a page, without blocks of code.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let text: String = page.split("\n```").step_by(2).collect();
+    text.lines().filter_map(|line| Some(anchor(line.trim_start_matches('#').strip_prefix(' ')?))).collect()
+}
+
+/// Where the links of a page lead that name a file of this repository: file and heading.
+fn links(page: &str) -> Vec<(String, Option<String>)> {
+    let text: String = page.split("\n```").step_by(2).collect();
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned());
+    let inside = targets.filter(|target| !target.contains("://") && !target.contains(char::is_whitespace));
+    inside
+        .map(|target| match target.split_once('#') {
+            Some((file, heading)) => (file.to_owned(), Some(heading.to_owned())),
+            None => (target, None),
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_to_a_heading_that_exists() {
+    let pages =
+        paths().into_iter().chain(["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"].map(|name| root().join(name)));
+    let (mut wrong, mut headings, mut seen) = (Vec::new(), BTreeMap::new(), 0);
+    for path in pages {
+        let text = fs::read_to_string(&path).unwrap();
+        for (file, heading) in links(&text) {
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(&file) };
+            let told = format!("{}: {file}#{}", path.display(), heading.as_deref().unwrap_or_default());
+            seen += 1;
+            if !target.exists() {
+                wrong.extend((!AWAITED_PAGES.contains(&file.as_str())).then_some(told));
+                continue;
+            }
+            let Some(heading) = heading else { continue };
+            let of = headings.entry(target.clone()).or_insert_with(|| anchors(&fs::read_to_string(&target).unwrap()));
+            if !of.contains(&heading) {
+                wrong.push(told);
+            }
+        }
+    }
+    assert!(seen >= 200, "{seen} links: the pages were not read");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_page_says_what_it_is_for_and_is_reached_from_the_first_ones() {
+    let names: BTreeSet<String> =
+        paths().iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
+    for name in &names {
+        let text = page(name);
+        let second = text.lines().skip(1).find(|line| !line.is_empty()).unwrap_or_default();
+        assert!(text.starts_with("# "), "{name} has no title");
+        assert!(second.starts_with(char::is_alphanumeric) || second.starts_with('`'), "{name} begins with {second:?}");
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap().replace("docs/", "");
+    let mut reached: BTreeSet<String> = links(&readme).into_iter().map(|(file, _)| file).collect();
+    for _ in 0..names.len() {
+        let further: Vec<_> =
+            reached.iter().filter(|name| names.contains(*name)).flat_map(|name| links(&page(name))).collect();
+        reached.extend(further.into_iter().map(|(file, _)| file));
+    }
+    let lost: Vec<_> = names.difference(&reached).collect();
+    assert!(lost.is_empty(), "no page leads to {lost:?}");
 }

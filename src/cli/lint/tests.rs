@@ -132,7 +132,7 @@ fn every_manifest_that_people_are_shown_is_fine() {
     for name in ["manifests/examples/guard.yaml", "manifests/examples/class.yaml"] {
         shown.push((name.to_owned(), std::fs::read_to_string(format!("{root}/{name}")).unwrap()));
     }
-    for name in ["README", "docs/guard", "docs/class", "docs/llm"] {
+    for name in ["README", "docs/getting-started", "docs/guard", "docs/class", "docs/llm"] {
         let page = std::fs::read_to_string(format!("{root}/{name}.md")).unwrap();
         let blocks = page.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
         let whole = blocks.filter(|block| block.contains("apiVersion: deploymentguard.dev"));
