@@ -40,8 +40,7 @@ pub async fn read(
 ) -> Result<Past, String> {
     let patient = is_awaited(before, now);
     let reader = Reader { source, policy, old, before, patient };
-    let fine = reader.stretch(FINE, Duration::from_secs(1)).await?;
-    let scrape = fine.signals.iter().filter_map(|signal| scrape_interval(counters(signal.reading.value()?)?)).min();
+    let scrape = reader.scrape().await?;
     let finest = scrape.unwrap_or(Interval::AUTO_RANGE.1).max(Duration::from_secs(1));
     let mut found: Option<(MetricReadings, Duration, Duration)> = None;
     for reach in REACHES {
@@ -139,6 +138,26 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The scrape interval, seen where the old pods were scraped last: those that another release replaced before this one
+    /// are gone for longer than a fine stretch reaches.
+    async fn scrape(&self) -> Result<Option<Duration>, String> {
+        let seen = |readings: &MetricReadings| {
+            readings.signals.iter().filter_map(|signal| scrape_interval(counters(signal.reading.value()?)?)).min()
+        };
+        let recent = seen(&self.stretch(FINE, Duration::from_secs(1)).await?);
+        if recent.is_some() {
+            return Ok(recent);
+        }
+        let [reach, ..] = REACHES;
+        let coarse = self.stretch(reach, Interval::AUTO_RANGE.1).await?;
+        let last = coarse.signals.iter().filter_map(|signal| last_sample(counters(signal.reading.value()?)?)).max();
+        let Some(last) = last else { return Ok(None) };
+        // The coarse read steps over what came after its last point.
+        let until = last.checked_add(Interval::AUTO_RANGE.1).unwrap_or(last).min(self.before);
+        let since = until.checked_sub(FINE).unwrap_or(until);
+        Ok(seen(&self.between(since, until, Duration::from_secs(1)).await?))
+    }
+
     async fn stretch(&self, reach: Duration, resolution: Duration) -> Result<MetricReadings, String> {
         let since = self.before.checked_sub(reach).unwrap_or(Timestamp::UNIX_EPOCH);
         self.between(since, self.before, resolution).await
@@ -277,6 +296,10 @@ fn counters(measured: &Measured) -> Option<&Counters> {
 
 fn first_sample(found: &Counters) -> Option<Timestamp> {
     found.pods.values().filter_map(|pod| pod.times.first()).map(|(at, _)| *at).min()
+}
+
+fn last_sample(found: &Counters) -> Option<Timestamp> {
+    found.pods.values().filter_map(|pod| pod.times.last()).map(|(at, _)| *at).max()
 }
 
 /// Whether counters go back to nearly the beginning of what was asked for.
