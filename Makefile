@@ -77,7 +77,7 @@ $(FUZZ):
 
 .PHONY: unit
 unit: chart-tools ## Unit, property, golden and recorded-API tests
-	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test advise --test architecture --test chart --test crds --test docs --test failpoints --test guarantee --test replay
+	@echo "== unit and property tests"; cargo test --workspace --locked --lib --bins --test advise --test architecture --test chart --test cli --test crds --test docs --test explain --test failpoints --test guarantee --test replay
 	@# These wait more than they compute, so more of them than there are cores may wait side by side.
 	@echo "== the control loop against a recording API server"; RUST_TEST_THREADS=10 cargo test --locked --test reconcile
 

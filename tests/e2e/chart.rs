@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use testbed::cluster::wait_for;
 use testbed::images::OPERATOR_IMAGE;
 use testbed::shop::Shop;
-use tokio::process::Command;
 
 use crate::git::Git;
 use crate::gitops;
+use crate::helm::Helm;
 use crate::scene::{Guard, Scene};
 use crate::world;
 
@@ -25,23 +25,20 @@ const NAME: &str = "chart-deployment-guard";
 const A_MINUTE: Duration = Duration::from_mins(1);
 
 /// The chart, and Helm.
-struct Helm {
-    program: PathBuf,
-    home: tempfile::TempDir,
+struct Chart {
+    helm: Helm,
     scene: Scene,
     values: PathBuf,
 }
 
-impl Helm {
+impl Chart {
     async fn new(scene: &Scene) -> Result<Self> {
-        let program = scene.cluster.program("helm");
-        let program = program.context("this test needs Helm: start it with `testbed run --with helm -- …`")?;
+        let helm = Helm::of(&scene.cluster, NAMESPACE)?;
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
         });
         scene.cluster.apply(&namespace.to_string()).await?;
-        let home = tempfile::tempdir()?;
         let (repository, tag) = OPERATOR_IMAGE.rsplit_once(':').context("the operator's image has no tag")?;
         let values = json!({
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
@@ -53,24 +50,9 @@ impl Helm {
                 },
             },
         });
-        let file = home.path().join("values.yaml");
+        let file = helm.home().join("values.yaml");
         std::fs::write(&file, values.to_string())?;
-        Ok(Self { program, home, scene: scene.clone(), values: file })
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(&self.program)
-            .args(arguments)
-            .args(["-n", NAMESPACE, "--kubeconfig"])
-            .arg(self.scene.cluster.kubeconfig())
-            // Nothing of the person who runs the tests is read or written.
-            .env("HOME", self.home.path())
-            .kill_on_drop(true)
-            .output()
-            .await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "helm {}: {said}", arguments.join(" "));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(Self { helm, scene: scene.clone(), values: file })
     }
 
     /// `install` or `upgrade`, and waits until the operator is ready.
@@ -79,7 +61,7 @@ impl Helm {
         let (chart, values) = (chart.to_string_lossy(), self.values.to_string_lossy());
         // The definitions are there from kubectl, as with somebody who changes over.
         let first = [verb, RELEASE, &chart, "-f", &values, "--take-ownership", "--force-conflicts"];
-        self.run(&[&first, more].concat()).await?;
+        self.helm.run(&[&first, more].concat()).await?;
         self.ready().await
     }
 
@@ -95,7 +77,7 @@ impl Helm {
     }
 
     async fn uninstall(&self) -> Result<()> {
-        let removed = self.run(&["uninstall", RELEASE, "--timeout", "3m"]).await;
+        let removed = self.helm.run(&["uninstall", RELEASE, "--timeout", "3m"]).await;
         let job = format!("job/{NAME}-resume");
         match removed {
             Ok(_) => Ok(()),
@@ -108,15 +90,15 @@ impl Helm {
 
     /// What a failed test leaves.
     async fn clean(&self) {
-        let _ = self.run(&["uninstall", RELEASE, "--no-hooks", "--ignore-not-found"]).await;
+        let _ = self.helm.run(&["uninstall", RELEASE, "--no-hooks", "--ignore-not-found"]).await;
         let _ = self.kubectl(&["delete", "jobs", "--all"]).await;
         let _ = self.scene.cluster.kubectl(&["delete", "gclass", "chart", "--ignore-not-found"]).await;
     }
 }
 
 /// Runs a story in which the chart's operator is the only one.
-async fn alone(scene: &Scene, story: impl AsyncFnOnce(&Helm) -> Result<()>) -> Result<()> {
-    let helm = Helm::new(scene).await?;
+async fn alone(scene: &Scene, story: impl AsyncFnOnce(&Chart) -> Result<()>) -> Result<()> {
+    let chart = Chart::new(scene).await?;
     let operator = |replicas: &str| {
         let replicas = format!("--replicas={replicas}");
         let cluster = scene.cluster.clone();
@@ -129,9 +111,9 @@ async fn alone(scene: &Scene, story: impl AsyncFnOnce(&Helm) -> Result<()>) -> R
         if left.trim().is_empty() { Ok(()) } else { Err(left) }
     };
     wait_for("the other operator to be gone", A_MINUTE, gone).await?;
-    let told = story(&helm).await;
-    let log = helm.kubectl(&["logs", &format!("deployment/{NAME}"), "--tail=30"]).await;
-    helm.clean().await;
+    let told = story(&chart).await;
+    let log = chart.kubectl(&["logs", &format!("deployment/{NAME}"), "--tail=30"]).await;
+    chart.clean().await;
     operator("1").await?;
     world::operator_ready(&scene.cluster).await?;
     told.with_context(|| format!("the last lines of the chart's operator:\n{}", log.unwrap_or_default()))
@@ -154,24 +136,24 @@ async fn exists(scene: &Scene, arguments: &[&str]) -> Result<bool> {
 
 /// From the first command to the last; what people made stays.
 pub async fn a_release_of_the_chart_is_installed_upgraded_rolled_back_and_removed(scene: Scene) -> Result<()> {
-    alone(&scene, async |helm| {
-        helm.release("install", &[]).await.context("the installation")?;
+    alone(&scene, async |chart| {
+        chart.release("install", &[]).await.context("the installation")?;
         let before = scene.begin(json!({"className": "chart", "rollback": {"cooldown": "0s"}})).await?;
         undoes(&scene, &before, &scene.bad()).await.context("after the installation")?;
 
         let more = ["--set", "replicas=2", "--set", "podDisruptionBudget.enabled=true"];
-        helm.release("upgrade", &more).await.context("the upgrade")?;
+        chart.release("upgrade", &more).await.context("the upgrade")?;
         ensure!(exists(&scene, &["-n", NAMESPACE, &format!("pdb/{NAME}")]).await?, "the upgrade brought nothing");
-        helm.run(&["rollback", RELEASE, "1"]).await.context("the rollback")?;
-        helm.ready().await?;
+        chart.helm.run(&["rollback", RELEASE, "1"]).await.context("the rollback")?;
+        chart.ready().await?;
         ensure!(!exists(&scene, &["-n", NAMESPACE, &format!("pdb/{NAME}")]).await?, "the rollback took nothing back");
         let before = scene.until("the guard to be seen again", |guard| guard.status("Ready") == "True").await?;
         // Another one: what was undone is not judged again.
         undoes(&scene, &before, &scene.bad().version("v3")).await.context("after the rollback")?;
 
-        helm.uninstall().await?;
+        chart.uninstall().await?;
         for kind in ["deployments", "serviceaccounts", "roles", "jobs"] {
-            let left = helm.kubectl(&["get", kind, "-o", "name"]).await?;
+            let left = chart.kubectl(&["get", kind, "-o", "name"]).await?;
             ensure!(!left.contains(NAME), "left of the release: {left}");
         }
         ensure!(!exists(&scene, &[&format!("clusterrole/{NAME}")]).await?, "left: the ClusterRole");
@@ -188,9 +170,9 @@ pub async fn a_release_of_the_chart_is_installed_upgraded_rolled_back_and_remove
 /// With Roles in one namespace, without any right on workloads of others.
 pub async fn with_roles_in_one_namespace_a_bad_release_is_undone_there(scene: Scene) -> Result<()> {
     scene.shop().deploy(&scene.cluster).await?;
-    alone(&scene, async |helm| {
+    alone(&scene, async |chart| {
         let watched = format!("watchNamespaces={{{}}}", scene.namespace);
-        helm.release("install", &["--set", &watched, "--set", "rbac.readNodes=false"]).await?;
+        chart.release("install", &["--set", &watched, "--set", "rbac.readNodes=false"]).await?;
         let account = format!("--as=system:serviceaccount:{NAMESPACE}:{NAME}");
         let may = async |verb: &str, namespace: &str| {
             let asked = ["auth", "can-i", verb, "deployments.apps", "-n", namespace, &account];
@@ -202,15 +184,15 @@ pub async fn with_roles_in_one_namespace_a_bad_release_is_undone_there(scene: Sc
         }
         let before = scene.begin_with_deployed(json!({"className": "chart"})).await?;
         undoes(&scene, &before, &scene.bad()).await?;
-        helm.uninstall().await
+        chart.uninstall().await
     })
     .await
 }
 
 /// Nobody else would: before the operator goes, Flux gets back what was suspended for an undo.
 pub async fn a_suspended_sync_is_given_back_before_the_operator_is_removed(scene: Scene) -> Result<()> {
-    alone(&scene, async |helm| {
-        helm.release("install", &[]).await?;
+    alone(&scene, async |chart| {
+        chart.release("install", &[]).await?;
         let git = Git::with(&scene, &scene.shop()).await?;
         let rollback = json!({"gitOps": "Suspend", "suspendFor": "1h"});
         let before = scene.begin_with_deployed(json!({"className": "chart", "rollback": rollback})).await?;
@@ -221,7 +203,7 @@ pub async fn a_suspended_sync_is_given_back_before_the_operator_is_removed(scene
         };
         ensure!(marker(&scene.deployment().await?.0).is_some(), "nothing is suspended");
 
-        helm.uninstall().await?;
+        chart.uninstall().await?;
         ensure!(marker(&scene.deployment().await?.0).is_none(), "it is still suspended");
         let told = gitops::notes(&scene, "SyncResumed").await?;
         ensure!(told.iter().any(|note| note.contains("being removed")), "no event says why: {told:?}");

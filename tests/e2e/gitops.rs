@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use testbed::cluster::wait_for;
 use testbed::shop::Shop;
-use tokio::process::Command;
 
 use crate::git::{Git, NAME};
+use crate::helm::Releases;
 use crate::operator_faults::kill;
 use crate::scene::{Deployment, Guard, PATIENCE, Scene};
 use crate::world;
@@ -176,67 +176,18 @@ pub async fn what_may_not_be_suspended_is_not_undone_and_the_server_says_why(sce
     scene.deployment().await?.untouched(2)
 }
 
-/// A chart with one release of the shop, and Helm.
-struct Helm {
-    program: std::path::PathBuf,
-    folder: tempfile::TempDir,
-    scene: Scene,
-}
-
-impl Helm {
-    fn new(scene: &Scene) -> Result<Self> {
-        let program = scene.cluster.program("helm");
-        let program = program.context("this test needs Helm: start it with `testbed run --with helm -- …`")?;
-        let folder = tempfile::tempdir()?;
-        std::fs::create_dir(folder.path().join("templates"))?;
-        std::fs::write(folder.path().join("Chart.yaml"), "apiVersion: v2\nname: shop\nversion: 0.1.0\n")?;
-        Ok(Self { program, folder, scene: scene.clone() })
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(&self.program)
-            .args(arguments)
-            .args(["-n", &self.scene.namespace, "--kubeconfig"])
-            .arg(self.scene.cluster.kubeconfig())
-            // Nothing of the person who runs the tests is read or written.
-            .env("HOME", self.folder.path())
-            .kill_on_drop(true)
-            .output()
-            .await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "helm {}: {said}", arguments.join(" "));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    async fn release(&self, verb: &str, shop: &Shop) -> Result<()> {
-        // JSON is YAML.
-        let list = [shop.workload().to_string(), shop.service().to_string()].join("\n---\n");
-        std::fs::write(self.folder.path().join("templates/shop.yaml"), list)?;
-        self.run(&[verb, "shop", &self.folder.path().to_string_lossy()]).await?;
-        Ok(())
-    }
-
-    /// Status and description of every revision, the oldest first.
-    async fn history(&self) -> Result<Vec<(String, String)>> {
-        let history: Value = serde_json::from_str(&self.run(&["history", "shop", "-o", "json"]).await?)?;
-        let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-        let entries = history.as_array().into_iter().flatten();
-        Ok(entries.map(|entry| (text(entry, "status"), text(entry, "description"))).collect())
-    }
-}
-
-fn said(history: &[(String, String)]) -> Vec<String> {
-    history.iter().map(|(status, description)| format!("{status}: {description}")).collect()
+/// What the chart holds.
+fn objects(shop: &Shop) -> [Value; 2] {
+    [shop.workload(), shop.service()]
 }
 
 /// Version 1 and a bad version 2 by Helm, undone.
-async fn undone_under_helm(scene: &Scene) -> Result<Helm> {
-    let helm = Helm::new(scene)?;
-    scene.cluster.kubectl(&["create", "namespace", &scene.namespace]).await?;
-    helm.release("install", &scene.shop().fault("OLD", "1")).await?;
+async fn undone_under_helm(scene: &Scene) -> Result<Releases> {
+    let helm = Releases::new(scene).await?;
+    helm.release("install", &objects(&scene.shop().fault("OLD", "1")), &[]).await?;
     let before = scene.begin_with_deployed(json!({})).await?;
     before.expect("GitOpsManaged", "False", "NotManaged")?;
-    helm.release("upgrade", &scene.bad()).await?;
+    helm.release("upgrade", &objects(&scene.bad()), &[]).await?;
     scene.undone(&before).await?;
     let deployment = scene.deployment().await?;
     ensure!(deployment.generation() == 3 && deployment.env() == ["OLD"], "restored: {:?}", deployment.env());
@@ -250,13 +201,13 @@ async fn undone_under_helm(scene: &Scene) -> Result<Helm> {
 /// Helm knows nothing of the undo: it takes the bad release for deployed, and the next upgrade works.
 pub async fn after_an_undo_the_next_helm_upgrade_succeeds(scene: Scene) -> Result<()> {
     let helm = undone_under_helm(&scene).await?;
-    let history = said(&helm.history().await?);
+    let history = helm.history().await?;
     ensure!(history == ["superseded: Install complete", "deployed: Upgrade complete"], "{history:?}");
-    helm.release("upgrade", &scene.shop().version("v3")).await.context("the release after the undo")?;
+    helm.release("upgrade", &objects(&scene.shop().version("v3")), &[]).await.context("the release after the undo")?;
     let deployment = scene.deployment().await?;
     ensure!(deployment.image() == "localhost/shop:v3", "{}", deployment.image());
     ensure!(deployment.env().is_empty(), "left over from before: {:?}", deployment.env());
-    let history = said(&helm.history().await?);
+    let history = helm.history().await?;
     ensure!(history.len() == 3 && history[2] == "deployed: Upgrade complete", "{history:?}");
     Ok(())
 }
@@ -264,12 +215,14 @@ pub async fn after_an_undo_the_next_helm_upgrade_succeeds(scene: Scene) -> Resul
 /// `helm rollback` puts Helm's record right and changes nothing in the cluster, because the undo has done that already.
 pub async fn after_an_undo_helm_rollback_changes_helms_record_alone(scene: Scene) -> Result<()> {
     let helm = undone_under_helm(&scene).await?;
-    helm.run(&["rollback", "shop"]).await?;
+    helm.rollback().await?;
     let deployment = scene.deployment().await?;
     ensure!(deployment.generation() == 3 && deployment.env() == ["OLD"], "helm rollback changed the workload");
-    let history = said(&helm.history().await?);
+    let history = helm.history().await?;
     ensure!(history.len() == 3 && history[2] == "deployed: Rollback to 1", "{history:?}");
-    helm.release("upgrade", &scene.shop().version("v3")).await.context("the release after the rollback")?;
+    helm.release("upgrade", &objects(&scene.shop().version("v3")), &[])
+        .await
+        .context("the release after the rollback")?;
     let deployment = scene.deployment().await?;
     ensure!(deployment.image() == "localhost/shop:v3" && deployment.env().is_empty(), "{:?}", deployment.env());
     Ok(())

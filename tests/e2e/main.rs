@@ -17,6 +17,7 @@ mod facts;
 mod git;
 mod gitops;
 mod guarantee;
+mod helm;
 mod holds;
 mod kinds;
 mod known_good;
@@ -24,6 +25,7 @@ mod leader;
 mod llm;
 mod operator_faults;
 mod ownership;
+mod pipelines;
 mod policies;
 mod releases;
 mod runner;
@@ -124,6 +126,9 @@ fn together() -> Vec<runner::Case> {
         gitops::what_may_not_be_suspended_is_not_undone_and_the_server_says_why,
         gitops::after_an_undo_the_next_helm_upgrade_succeeds,
         gitops::after_an_undo_helm_rollback_changes_helms_record_alone,
+        pipelines::helm_waits_for_the_verdict_of_a_guard_in_the_chart,
+        pipelines::helm_names_a_guard_that_is_stuck,
+        pipelines::a_health_check_of_flux_has_the_verdict_of_the_guard,
         argo_cd::an_undo_that_argo_cd_heals_away_is_said_with_its_name_and_not_repeated,
         argo_cd::with_self_heal_suspended_an_undo_lasts_until_there_is_a_new_revision,
         ownership::after_an_undo_server_side_apply_has_no_conflict_and_removes_what_only_the_old_version_had,

@@ -22,6 +22,10 @@ use crate::world;
 const LIMIT: Duration = Duration::from_mins(6);
 /// A test mostly waits, so more of them than cores.
 const SIDE_BY_SIDE: usize = 6;
+/// So many that failed beside others may show that they pass alone; more than that is no chance.
+const SECOND_ATTEMPTS: usize = 2;
+/// What is promised of every interleaving has no second attempt.
+const PROMISE: &str = "guarantee::";
 
 /// One test.
 #[derive(Clone, Copy)]
@@ -55,6 +59,8 @@ pub struct Runner {
 struct Outcome {
     name: &'static str,
     trouble: Option<String>,
+    /// What the first of two attempts failed of.
+    first: Option<String>,
 }
 
 impl Runner {
@@ -126,8 +132,39 @@ impl Runner {
         for (number, case) in self.alone.iter().enumerate() {
             outcomes.push(attempt(case, scene(first + number), Box::pin(async { Ok(()) })).await);
         }
+        if may_try_again(&outcomes) {
+            for (number, outcome) in outcomes.iter_mut().enumerate() {
+                if let Some(trouble) = outcome.trouble.take() {
+                    *outcome = self.again(outcome.name, trouble, scene(total + number)).await;
+                }
+            }
+        }
         report(&outcomes, started.elapsed())
     }
+
+    /// Alone on the machine: verdicts are statistics, and a story's waits are made for an idle one.
+    async fn again(&self, name: &'static str, trouble: String, scene: Scene) -> Outcome {
+        println!("\nonce more, alone: {name}");
+        let disturbs = self.in_turn.iter().any(|case| case.name == name);
+        let mut all = self.together.iter().chain(&self.in_turn).chain(&self.alone);
+        let Some(case) = all.find(|case| case.name == name) else {
+            return Outcome { name, trouble: Some(trouble), first: None };
+        };
+        let own = scene.clone();
+        let ready = async move {
+            if disturbs {
+                own.begin(json!({"analysis": {"onInconclusive": "Hold"}})).await?;
+            }
+            Ok(())
+        };
+        Outcome { first: Some(trouble), ..attempt(case, scene, Box::pin(ready)).await }
+    }
+}
+
+/// Few failed, and none of what is promised.
+fn may_try_again(outcomes: &[Outcome]) -> bool {
+    let failed = || outcomes.iter().filter(|outcome| outcome.trouble.is_some());
+    failed().count() <= SECOND_ATTEMPTS && !failed().any(|outcome| outcome.name.starts_with(PROMISE))
 }
 
 async fn attempt(case: &Case, scene: Scene, ready: LocalBoxFuture<'static, Result<()>>) -> Outcome {
@@ -154,7 +191,7 @@ async fn attempt(case: &Case, scene: Scene, ready: LocalBoxFuture<'static, Resul
         }
     };
     scene.end().await;
-    Outcome { name: case.name, trouble }
+    Outcome { name: case.name, trouble, first: None }
 }
 
 /// Ends when a test has used up its time; standing in line for the turn to disturb everybody costs none.
@@ -173,6 +210,11 @@ fn report(outcomes: &[Outcome], took: Duration) -> ExitCode {
     for (name, trouble) in &failed {
         println!("\n---- {name} ----\n{trouble}");
     }
+    let unsteady: Vec<_> = outcomes.iter().filter(|outcome| outcome.first.is_some()).collect();
+    for outcome in &unsteady {
+        let first = outcome.first.as_deref().unwrap_or_default();
+        println!("\n---- {}, the first attempt, which failed ----\n{first}", outcome.name);
+    }
     if !failed.is_empty() {
         println!("\nfailures:");
         for (name, _) in &failed {
@@ -182,8 +224,9 @@ fn report(outcomes: &[Outcome], took: Duration) -> ExitCode {
     let word = if failed.is_empty() { "ok" } else { "FAILED" };
     let passed = outcomes.len() - failed.len();
     println!(
-        "\ntest result: {word}. {passed} passed; {} failed; finished in {:.0} s\n",
+        "\ntest result: {word}. {passed} passed; {} failed; {} tried twice; finished in {:.0} s\n",
         failed.len(),
+        unsteady.len(),
         took.as_secs_f64()
     );
     ExitCode::from(u8::from(!failed.is_empty()))

@@ -95,17 +95,21 @@ impl Scene {
 
     /// Applies a guard of the Deployment of the same name. `spec` is laid over the usual one.
     pub async fn apply_guard(&self, name: &str, spec: Value) -> Result<()> {
+        Ok(self.cluster.apply(&self.guard_of(name, spec).to_string()).await?)
+    }
+
+    /// Its manifest.
+    pub fn guard_of(&self, name: &str, spec: Value) -> Value {
         let mut whole = json!({
             "targetRef": {"name": name},
             "mode": "Enforce",
             "analysis": {"interval": "2s", "warmup": "3s", "window": "20s", "scorer": "Seed"},
         });
         lay_over(&mut whole, spec);
-        let guard = json!({
+        json!({
             "apiVersion": "deploymentguard.dev/v1alpha1", "kind": "DeploymentGuard",
             "metadata": {"name": name, "namespace": self.namespace}, "spec": whole,
-        });
-        Ok(self.cluster.apply(&guard.to_string()).await?)
+        })
     }
 
     /// Pushes a release.
