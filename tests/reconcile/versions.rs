@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::rig::{BAD_IMAGE, Rig, guard_place};
+use super::deployments::guard_place;
+use super::rig::{BAD_IMAGE, Rig};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guard_and_a_class_of_a_newer_version_keep_no_other_from_being_judged() {
