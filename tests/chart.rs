@@ -141,7 +141,7 @@ fn the_definitions_are_those_of_the_types_and_kept_unless_somebody_says_otherwis
 fn wrong_values_are_refused_with_the_name_of_the_field() {
     let digest = "image.digest=latest";
     let both = "metrics.podMonitor.enabled=true,metrics.serviceMonitor.enabled=true";
-    let cases: [(&str, &[&str]); 17] = [
+    let cases: [(&str, &[&str]); 26] = [
         ("replica=2", &["replica"]),
         ("image.tagg=x", &["/image", "tagg"]),
         ("metrics.podMonitor.enable=true", &["/metrics/podMonitor", "enable"]),
@@ -159,6 +159,18 @@ fn wrong_values_are_refused_with_the_name_of_the_field() {
         ("guardClass.spec.maxMode=Observe", &["guardClass.spec.prometheus.url"]),
         ("serviceAccount.create=false", &["serviceAccount.name"]),
         (both, &["metrics.podMonitor.enabled", "metrics.serviceMonitor.enabled"]),
+        // A budget that lets nobody go keeps every node from being drained.
+        ("podDisruptionBudget.maxUnavailable=0", &["/podDisruptionBudget/maxUnavailable", "1"]),
+        ("podDisruptionBudget.maxUnavailable=0%", &["/podDisruptionBudget/maxUnavailable", "pattern"]),
+        ("podDisruptionBudget.maxUnavailable=some", &["/podDisruptionBudget/maxUnavailable", "pattern"]),
+        // The operator's pods would not be those that its Deployment selects.
+        (r"commonLabels.app\.kubernetes\.io/name=guard", &["commonLabels", "app.kubernetes.io/name"]),
+        (r"podLabels.app\.kubernetes\.io/instance=guard", &["podLabels", "app.kubernetes.io/instance"]),
+        ("commonLabels.team=a,metrics.podMonitor.labels.team=b", &["metrics.podMonitor.labels", "team"]),
+        // Helm 4 applies on the server, which takes no name twice.
+        ("extraEnv[0].name=RUST_LOG,extraEnv[0].value=debug", &["extraEnv", "RUST_LOG", "log.level"]),
+        ("rbac=null", &["rbac"]),
+        ("guardClass=null", &["guardClass"]),
     ];
     for (wrong, words) in cases {
         for extra in [Extra::Helm3, Extra::Helm] {
@@ -168,6 +180,45 @@ fn wrong_values_are_refused_with_the_name_of_the_field() {
             assert!(words.iter().all(|word| said.contains(word)), "{extra:?}, {wrong}: {said}");
         }
     }
+}
+
+#[test]
+fn timings_that_are_taken_away_are_those_of_kubernetes() {
+    for extra in [Extra::Helm3, Extra::Helm] {
+        let rendered = objects(&render_by(extra, &["--set", "livenessProbe=null,commonLabels=null,podLabels=null"]));
+        let container = &of_kind(&rendered, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["livenessProbe"], json!({"httpGet": {"path": "/healthz", "port": "http"}}));
+    }
+}
+
+#[test]
+fn whoever_may_write_guards_may_read_them() {
+    let all = set("default");
+    let of = |name: &str| rights(role(&all, "ClusterRole", &format!("dg-deployment-guard-{name}"), None));
+    let (view, edit) = (of("view"), of("edit"));
+    assert!(view.is_subset(&edit), "{:?}", view.difference(&edit));
+}
+
+/// What of a guard that acts may be changed without the right to patch its target, as docs/security.md has it.
+const HARMLESS: [&str; 2] = ["logs", "probes"];
+
+#[test]
+fn whatever_makes_a_guard_reach_further_needs_the_right_to_patch_its_target() {
+    let all = set("default");
+    let policies = of_kind(&all, "ValidatingAdmissionPolicy");
+    let mode = policies.iter().find(|policy| policy["metadata"]["name"] == "dg-deployment-guard-mode").unwrap();
+    let variables = mode["spec"]["variables"].as_array().unwrap();
+    let further = variables.iter().find(|one| one["name"] == "reachesFurther").unwrap()["expression"].as_str().unwrap();
+    let guard = yaml(&read("crds/deploymentguards.deploymentguard.dev.yaml"));
+    let spec = &guard["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    let fields: Vec<&String> = spec.as_object().unwrap().keys().collect();
+    assert!(fields.len() > 8 && HARMLESS.iter().all(|name| spec.get(*name).is_some()), "{fields:?}");
+    let compared = |name: &str| {
+        further.contains(&format!("oldObject.spec.{name}")) || further.contains(&format!("oldObject.spec[?'{name}']"))
+    };
+    let free: Vec<_> =
+        fields.into_iter().filter(|name| !compared(name) && !HARMLESS.contains(&name.as_str())).collect();
+    assert!(free.is_empty(), "anybody who may write guards may change {free:?} of a guard that acts");
 }
 
 /// Every value with its default, as the table of the documentation has them.

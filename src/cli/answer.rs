@@ -4,7 +4,7 @@
 //! whoever answers; a terminal, where the decision is not named. Outputs: a line; 0 if answered, 2 if there is nothing to
 //! answer or it may not be, 4 without an API server. Must never import: `console`. The operator reads the answer; this only gives it.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -159,15 +159,15 @@ fn already(guard: &Seen, decision: &str, word: Word) -> Result<Option<String>, F
 /// Shows what is asked, and asks.
 fn confirm(guard: &Seen, word: Word) -> Result<(), Failure> {
     let get = |field: &str| guard.text(&format!("/status/pendingAction/{field}"));
-    eprintln!(
+    super::terminal::note(&format!(
         "{} waits for a person: go back from revision {} to {}",
         guard.key(),
         get("fromRevision"),
         get("toRevision")
-    );
-    eprintln!("  decision {}", get("decision"));
-    eprintln!("  why asked: {}", get("why"));
-    eprintln!("  rests on: {}", get("reasoning"));
+    ));
+    super::terminal::note(&format!("  decision {}", get("decision")));
+    super::terminal::note(&format!("  why asked: {}", get("why")));
+    super::terminal::note(&format!("  rests on: {}", get("reasoning")));
     ask(&format!("{} it?", word.command()), &answer_line(super::program(), word.command(), guard))
 }
 
@@ -177,7 +177,7 @@ pub(super) fn ask(question: &str, instead: &str) -> Result<(), Failure> {
     if !input.is_terminal() {
         return Err(Failure::refused(format!("nobody can be asked here; say it in full: {instead}")));
     }
-    eprint!("{question} [y/N] ");
+    let _ = write!(std::io::stderr().lock(), "{question} [y/N] ");
     let mut said = String::new();
     let read = input.lock().read_line(&mut said);
     if read.is_ok() && ["y", "yes"].contains(&said.trim().to_lowercase().as_str()) {

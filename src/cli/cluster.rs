@@ -79,7 +79,7 @@ impl Failure {
         match self {
             Self::Refused(sentence) => Err(anyhow!(plain::line(&sentence))),
             Self::Unreachable(sentence) => {
-                eprintln!("error: {}", plain::line(&sentence));
+                super::terminal::note(&format!("error: {}", plain::line(&sentence)));
                 Ok(ExitCode::from(UNREACHABLE))
             }
         }
@@ -92,6 +92,9 @@ impl Cluster {
     pub(super) async fn connect(namespace: Option<&str>, context: Option<&str>) -> Result<Self, Failure> {
         let (mut config, context) = configuration(context).await?;
         if let Some(namespace) = namespace {
+            if let Some(why) = super::guards::no_namespace(namespace) {
+                return Err(Failure::Refused(why));
+            }
             namespace.clone_into(&mut config.default_namespace);
         }
         let namespace = config.default_namespace.clone();
@@ -204,7 +207,7 @@ fn silent(context: &str, error: &kube::Error) -> Trouble {
 }
 
 /// The cause of an error: what wraps it repeats addresses and says less.
-fn deepest(error: &dyn Error) -> String {
+pub(super) fn deepest(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

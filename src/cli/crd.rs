@@ -21,7 +21,7 @@ pub struct Arguments {
 /// Prints or writes.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let Some(folder) = &arguments.out_dir else {
-        print!("{}", crd::yaml()?);
+        super::terminal::write(&crd::yaml()?)?;
         return Ok(ExitCode::SUCCESS);
     };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;

@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use futures::stream::{BoxStream, StreamExt};
+use futures::FutureExt;
+use futures::future::{self, BoxFuture};
+use futures::stream::{self, BoxStream, StreamExt};
 use kube::Api;
 use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -35,6 +37,8 @@ pub(super) enum Sight {
     Interrupted,
 }
 
+type Reading = BoxFuture<'static, Result<Option<DynamicObject>, Trouble>>;
+
 /// One guard, followed.
 pub(super) struct Follow {
     api: Api<DynamicObject>,
@@ -42,7 +46,10 @@ pub(super) struct Follow {
     context: String,
     watch: BoxStream<'static, Result<Option<DynamicObject>, watcher::Error>>,
     interrupt: Signal,
+    /// When it is read whatever the watch says.
     read_at: Instant,
+    /// A read that is under way. It outlives a step: a server may take longer than that to answer.
+    reading: Option<Reading>,
 }
 
 impl Follow {
@@ -58,6 +65,7 @@ impl Follow {
             watch,
             interrupt,
             read_at: Instant::now() + AGAIN,
+            reading: None,
         })
     }
 
@@ -65,35 +73,43 @@ impl Follow {
     pub(super) async fn next(&mut self, within: Duration) -> Sight {
         let end = Instant::now() + within;
         loop {
-            let read_at = self.read_at;
+            if self.reading.is_none() && self.read_at <= Instant::now() {
+                self.reading = Some(self.read());
+            }
+            let (read_at, asked) = (self.read_at, self.reading.is_some());
+            let answer = self.reading.as_mut().map_or_else(|| future::pending().right_future(), FutureExt::left_future);
             tokio::select! {
                 biased;
                 _ = self.interrupt.recv() => return Sight::Interrupted,
                 event = self.watch.next() => match event {
-                    Some(Ok(Some(guard))) => return seen(&guard),
+                    Some(Ok(Some(guard))) => {
+                        // What was asked before may be answered with what was before.
+                        self.reading = None;
+                        self.read_at = Instant::now() + AGAIN;
+                        return seen(&guard);
+                    }
                     // It tries again by itself; whether the server answers at all is asked by reading.
                     Some(Ok(None) | Err(_)) => self.read_at = read_at.min(Instant::now() + Duration::from_secs(1)),
-                    None => return self.read(end).await,
+                    None => self.watch = stream::pending().boxed(),
                 },
-                () = tokio::time::sleep_until(read_at), if read_at <= end => return self.read(end).await,
+                found = answer => {
+                    self.reading = None;
+                    self.read_at = Instant::now() + AGAIN;
+                    return match found {
+                        Ok(Some(guard)) => seen(&guard),
+                        Ok(None) => Sight::Gone,
+                        Err(trouble) => Sight::Trouble(trouble),
+                    };
+                }
+                () = tokio::time::sleep_until(read_at), if !asked && read_at <= end => {}
                 () = tokio::time::sleep_until(end) => return Sight::Nothing,
             }
         }
     }
 
-    async fn read(&mut self, end: Instant) -> Sight {
-        self.read_at = Instant::now() + AGAIN;
-        let read = in_time(&self.context, self.api.get_opt(&self.name));
-        tokio::select! {
-            biased;
-            _ = self.interrupt.recv() => Sight::Interrupted,
-            found = read => match found {
-                Ok(Some(guard)) => seen(&guard),
-                Ok(None) => Sight::Gone,
-                Err(trouble) => Sight::Trouble(trouble),
-            },
-            () = tokio::time::sleep_until(end) => Sight::Nothing,
-        }
+    fn read(&self) -> Reading {
+        let (api, name, context) = (self.api.clone(), self.name.clone(), self.context.clone());
+        async move { in_time(&context, api.get_opt(&name)).await }.boxed()
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Failure, GUARDS, Trouble};
 use super::explain::plain;
+use super::terminal::note;
 use crate::api::DeploymentGuard;
 use crate::domain::policy::{Kind, Target};
 
@@ -85,8 +86,33 @@ pub(super) fn api(cluster: &Cluster, namespace: Option<&str>) -> Api<DynamicObje
     }
 }
 
+/// What no namespace can be called.
+pub(super) fn no_namespace(name: &str) -> Option<String> {
+    let fits = not_a_name(name).is_none() && !name.contains('.');
+    (!fits).then(|| format!("\"{}\" is no name of a namespace", plain::line(name)))
+}
+
+/// What no guard can be called: it would lead to another address of the API server, and to a strange answer.
+pub(super) fn not_a_name(name: &str) -> Option<String> {
+    let of_dns = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if !name.is_empty() && name.chars().all(of_dns) && !name.starts_with('.') {
+        return None;
+    }
+    let cure = match name.split_once('/') {
+        Some((kind, name)) if kind == "dg" || kind.starts_with("deploymentguard") => {
+            format!("leave out the kind: {name}")
+        }
+        Some((namespace, name)) => format!("its namespace stands apart: -n {namespace} {name}"),
+        None => "names have small letters, digits, - and .".to_owned(),
+    };
+    Some(format!("\"{}\" is no name of a guard; {}", plain::line(name), plain::line(&cure)))
+}
+
 /// One guard of the cluster's namespace.
 pub(super) async fn read(cluster: &Cluster, name: &str) -> Result<Value, Failure> {
+    if let Some(why) = not_a_name(name) {
+        return Err(Failure::Refused(why));
+    }
     match cluster.ask(api(cluster, Some(&cluster.namespace)).get(name)).await {
         Ok(guard) => raw(&guard),
         Err(trouble) => Err(missing(cluster, name, trouble).await),
@@ -101,12 +127,27 @@ pub(super) async fn find(cluster: &Cluster, name: &str) -> Result<Option<Value>,
     }
 }
 
-/// The guards of one workload. None where guards cannot be read: a workload may have none at all.
-pub(super) async fn of_workload(cluster: &Cluster, target: &Target) -> Vec<Value> {
-    let params = ListParams::default().fields(&format!("spec.targetRef.name={}", target.name)).limit(NAMES);
-    let Ok(list) = cluster.ask(api(cluster, Some(&cluster.namespace)).list(&params)).await else { return Vec::new() };
-    let guards = list.items.iter().filter_map(|guard| raw(guard).ok());
-    guards.filter(|guard| self::target(guard).as_ref() == Ok(target)).collect()
+/// The guards of one workload. None, and a note, for whoever may not read guards; none in a cluster that knows no guards.
+pub(super) async fn of_workload(cluster: &Cluster, target: &Target) -> Result<Vec<Value>, Failure> {
+    let guards = api(cluster, Some(&cluster.namespace));
+    let selected = ListParams::default().fields(&format!("spec.targetRef.name={}", target.name)).limit(NAMES);
+    let mut found = cluster.ask(guards.list(&selected)).await;
+    // Definitions of an older version select by no field.
+    if matches!(&found, Err(Trouble::Said(status)) if status.code == 400) {
+        found = cluster.ask(guards.list(&ListParams::default())).await;
+    }
+    match found {
+        Ok(list) => {
+            let guards = list.items.iter().filter_map(|guard| raw(guard).ok());
+            Ok(guards.filter(|guard| self::target(guard).as_ref() == Ok(target)).collect())
+        }
+        Err(Trouble::Said(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(Trouble::Said(status)) if status.code == 403 => {
+            note(&format!("note: what guards know of {target} is not used, for you may not read them"));
+            Ok(Vec::new())
+        }
+        Err(trouble) => Err(cluster.failed(trouble, &format!("read the guards of {target}"))),
+    }
 }
 
 /// The workload that a guard names.
@@ -164,7 +205,7 @@ async fn elsewhere(cluster: &Cluster, name: &str) -> String {
 }
 
 /// Whether the namespace does not exist, as far as the person may know.
-async fn namespace_is_missing(cluster: &Cluster) -> bool {
+pub(super) async fn namespace_is_missing(cluster: &Cluster) -> bool {
     let spaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(cluster.client.clone());
     matches!(cluster.ask(spaces.get_metadata_opt(&cluster.namespace)).await, Ok(None))
 }
@@ -195,6 +236,26 @@ mod tests {
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(suggestion("x", &many).ends_with("service-7 and 4 more"));
         assert_eq!(suggestion("x", &[]), "");
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_is_corrected_before_anybody_is_asked() {
+        for good in ["api", "api-v2", "api.shop", "0"] {
+            assert_eq!(not_a_name(good), None);
+        }
+        for (wrong, part) in [
+            ("shop/api", "its namespace stands apart: -n shop api"),
+            ("dg/api", "leave out the kind: api"),
+            ("deploymentguards.deploymentguard.dev/api", "leave out the kind: api"),
+            ("", "names have small letters"),
+            ("..", "names have small letters"),
+            ("Api", "names have small letters"),
+            ("api?watch=1", "names have small letters"),
+            ("\u{1b}[2J", "names have small letters"),
+        ] {
+            let said = not_a_name(wrong).unwrap();
+            assert!(said.contains(part) && !said.contains('\u{1b}'), "{wrong}: {said}");
+        }
     }
 
     #[test]

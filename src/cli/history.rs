@@ -48,7 +48,7 @@ async fn rewards(cluster: &Cluster, guard: &Value, name: &str) -> Rewards {
     let mut notes = Vec::new();
     let kept = super::explain::entries(cluster, &samples::config_map_name(name), guard, &mut notes).await;
     for note in notes {
-        eprintln!("note: {}", super::explain::plain::line(&note));
+        super::terminal::note(&format!("note: {}", super::explain::plain::line(&note)));
     }
     let status = &guard["status"];
     let past = status["history"].as_array().into_iter().flatten();

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use super::explain::plain;
+use super::guards;
 use super::sight::{self, Sight, Trouble};
 use crate::api::GuardClass;
 use crate::domain::assess::{Measured, MetricReadings};
@@ -27,6 +28,9 @@ pub struct Arguments {
     /// Its namespace; that of the kubeconfig if none is named.
     #[arg(short, long)]
     namespace: Option<String>,
+    /// Context of the kubeconfig; the current one if none is named.
+    #[arg(long)]
+    context: Option<String>,
     /// Ask this Prometheus instead of the default class's, without the class's credentials.
     #[arg(long, value_name = "URL")]
     prometheus: Option<String>,
@@ -40,7 +44,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(match runtime.block_on(write(arguments)) {
         Ok(text) => {
-            print!("{text}");
+            super::terminal::write(&text)?;
             ExitCode::SUCCESS
         }
         Err(trouble) => trouble.told(),
@@ -49,7 +53,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 async fn write(arguments: &Arguments) -> Result<String, Trouble> {
     let target = target(&arguments.workload).map_err(Trouble::Usage)?;
-    let (client, namespace) = sight::connect(arguments.namespace.as_deref()).await?;
+    let (client, namespace) = sight::connect(arguments.namespace.as_deref(), arguments.context.as_deref()).await?;
     let sight = Sight::of(&client, &namespace, &target).await?;
     let class = match sight::class(&client, None).await {
         Ok(class) => class,
@@ -72,7 +76,7 @@ fn target(text: &str) -> Result<Target, String> {
         "daemonset" | "daemonsets" | "ds" => Kind::DaemonSet,
         _ => return Err(format!("{kind} cannot be guarded; name a deployment, a statefulset or a daemonset")),
     };
-    if name.is_empty() {
+    if guards::not_a_name(name).is_some() {
         return Err(format!("{text} names no workload; write for example deployment/api"));
     }
     Ok(Target { kind, name: name.to_owned() })

@@ -51,7 +51,13 @@ async fn table(cluster: &Cluster, all: bool) -> Result<ExitCode, Failure> {
         }
     }
     if rows.is_empty() {
-        eprintln!("{}", nothing(cluster, all));
+        if !all && guards::namespace_is_missing(cluster).await {
+            let place = &cluster.namespace;
+            return Err(Failure::Refused(format!(
+                "there is no namespace {place}; -A lists the guards of all namespaces"
+            )));
+        }
+        super::terminal::note(&nothing(cluster, all));
         return Ok(ExitCode::SUCCESS);
     }
     said(&screen(&rows, all, Terminal::of_table()))

@@ -82,7 +82,7 @@ async fn check(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             match from_cluster(client, name).await? {
                 Ok(class) => class,
                 Err(problem) => {
-                    eprintln!("error: {problem}");
+                    super::terminal::note(&format!("error: {problem}"));
                     return Ok(ExitCode::from(UNREACHABLE));
                 }
             }
@@ -95,7 +95,7 @@ async fn check(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let reader = client.map(|client| SecretReader::new(client, arguments.namespace.clone()));
     let asked = policy.providers.iter().enumerate().map(|(index, one)| ask(index, one, reader.as_ref(), &ports));
     let checked = join_all(asked).await;
-    print!("{}", report(&checked));
+    super::terminal::write(&report(&checked))?;
     Ok(if checked.iter().all(|one| one.result.is_ok()) { ExitCode::SUCCESS } else { ExitCode::from(SOME_FAIL) })
 }
 

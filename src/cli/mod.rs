@@ -129,7 +129,7 @@ pub fn run() -> ExitCode {
         Command::LlmCheck(arguments) => llm_check::run(&arguments),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        terminal::note(&format!("error: {error:#}"));
         ExitCode::from(USAGE)
     })
 }

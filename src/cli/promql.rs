@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Namespace of the guard; that of the kubeconfig if none is named.
     #[arg(short, long)]
     namespace: Option<String>,
+    /// Context of the kubeconfig; the current one if none is named.
+    #[arg(long)]
+    context: Option<String>,
     /// Ask this Prometheus instead of the class's, without the class's credentials.
     #[arg(long, value_name = "URL")]
     prometheus: Option<String>,
@@ -40,7 +43,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(match runtime.block_on(show(arguments)) {
         Ok((text, counted)) => {
-            print!("{text}");
+            super::terminal::write(&text)?;
             if counted { ExitCode::SUCCESS } else { ExitCode::from(INCONCLUSIVE) }
         }
         Err(trouble) => trouble.told(),
@@ -48,7 +51,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(arguments: &Arguments) -> Result<(String, bool), Trouble> {
-    let (client, namespace) = sight::connect(arguments.namespace.as_deref()).await?;
+    let (client, namespace) = sight::connect(arguments.namespace.as_deref(), arguments.context.as_deref()).await?;
     let guard = sight::guard(&client, &namespace, &arguments.guard).await?;
     let class = sight::class(&client, guard.spec.class_name.as_deref()).await?;
     let class = class.ok_or_else(|| {

@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Err(Failure::Write(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             let _ = out.flush();
-            eprintln!("error: {failure}");
+            super::terminal::note(&format!("error: {failure}"));
             ExitCode::from(super::USAGE)
         }
     }

@@ -12,9 +12,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::runtime::watcher::Event;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 
+use super::cluster::{self, Cluster, Failure};
 use super::explain::plain;
+use super::guards;
 use crate::api::class::GuardClass;
 use crate::api::{DEFAULT_CLASS_ANNOTATION, DeploymentGuard};
 use crate::controller::sources::Sources;
@@ -52,7 +54,7 @@ impl Trouble {
             Self::Usage(text) => (text, super::USAGE),
             Self::Unreachable(text) => (text, UNREACHABLE),
         };
-        eprintln!("error: {}", plain::line(text));
+        super::terminal::note(&format!("error: {}", plain::line(text)));
         ExitCode::from(code)
     }
 }
@@ -65,12 +67,12 @@ impl QueryObserver for Uncounted {
 }
 
 /// A client, and the namespace that is meant.
-pub(super) async fn connect(namespace: Option<&str>) -> Result<(Client, String), Trouble> {
-    let none = |error| Trouble::Usage(format!("no kubeconfig can be used ({error}); set KUBECONFIG"));
-    let config = Config::infer().await.map_err(none)?;
-    let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
-    let client = Client::try_from(config).map_err(|error| Trouble::Usage(format!("the kubeconfig: {error}")))?;
-    Ok((client, namespace))
+pub(super) async fn connect(namespace: Option<&str>, context: Option<&str>) -> Result<(Client, String), Trouble> {
+    match Cluster::connect(namespace, context).await {
+        Ok(cluster) => Ok((cluster.client, cluster.namespace)),
+        Err(Failure::Refused(why)) => Err(Trouble::Usage(why)),
+        Err(Failure::Unreachable(why)) => Err(Trouble::Unreachable(why)),
+    }
 }
 
 async fn in_time<T>(what: &str, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Trouble> {
@@ -90,12 +92,19 @@ fn refused(what: &str, error: &kube::Error) -> Trouble {
             Trouble::Usage(format!("you may not read {what}: {}", status.message))
         }
         kube::Error::Api(status) => Trouble::Usage(format!("reading {what}: {}", status.message)),
-        other => Trouble::Unreachable(format!("the API server cannot be asked: {other}")),
+        // It answered, with what another version understands.
+        kube::Error::SerdeError(error) => {
+            Trouble::Usage(format!("{what} is of another version, which this one cannot read: {error}"))
+        }
+        other => Trouble::Unreachable(format!("the API server cannot be asked: {}", cluster::deepest(other))),
     }
 }
 
 /// A guard.
 pub(super) async fn guard(client: &Client, namespace: &str, name: &str) -> Result<DeploymentGuard, Trouble> {
+    if let Some(why) = guards::not_a_name(name) {
+        return Err(Trouble::Usage(why));
+    }
     let api: Api<DeploymentGuard> = Api::namespaced(client.clone(), namespace);
     let found = in_time(&format!("the guard {name} in namespace {namespace}"), api.get_opt(name)).await?;
     let none = "`kubectl get dg -A` lists guards, -n names another namespace; without any, apply the folder crds/";

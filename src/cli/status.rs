@@ -12,7 +12,7 @@ use super::cluster::{self, Failure};
 use super::follow::{Follow, Sight};
 use super::guards::{self, Output, Place};
 use super::screen::{self, times};
-use super::terminal::{Terminal, write};
+use super::terminal::{Terminal, write, write_on};
 
 /// How often times on a terminal are counted on.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -69,7 +69,9 @@ async fn on_a_terminal(mut follow: Follow, mut guard: serde_json::Value) -> Resu
     loop {
         let terminal = Terminal::of_output();
         let text = screen::status::screen(&guard, Timestamp::now(), terminal.look);
-        terminal.redraw(&format!("{text}{note}")).map_err(unwritable)?;
+        if !terminal.redraw(&format!("{text}{note}")).map_err(unwritable)? {
+            return Ok(ExitCode::SUCCESS);
+        }
         match follow.next(REDRAW).await {
             Sight::Guard(seen) => {
                 guard = seen;
@@ -85,20 +87,19 @@ async fn on_a_terminal(mut follow: Follow, mut guard: serde_json::Value) -> Resu
 
 async fn line_by_line(mut follow: Follow, guard: serde_json::Value) -> Result<ExitCode, Failure> {
     let mut last = String::new();
-    let mut say = |line: String| {
-        if line == last {
-            return Ok(());
-        }
-        let now = Timestamp::now();
-        last.clone_from(&line);
-        write(&format!("{} {line}\n", times::clock(now, now))).map_err(unwritable)
-    };
-    say(screen::status::line(&guard))?;
+    let mut line = screen::status::line(&guard);
     loop {
+        if line != last {
+            let now = Timestamp::now();
+            if !write_on(&format!("{} {line}\n", times::clock(now, now))).map_err(unwritable)? {
+                return Ok(ExitCode::SUCCESS);
+            }
+            last.clone_from(&line);
+        }
         match follow.next(Duration::from_secs(60)).await {
-            Sight::Guard(seen) => say(screen::status::line(&seen))?,
+            Sight::Guard(seen) => line = screen::status::line(&seen),
             Sight::Gone => return Err(gone()),
-            Sight::Trouble(trouble) => say(super::explain::plain::line(&trouble.to_string()))?,
+            Sight::Trouble(trouble) => line = super::explain::plain::line(&trouble.to_string()),
             Sight::Nothing => {}
             Sight::Interrupted => return Ok(ExitCode::from(INTERRUPTED)),
         }

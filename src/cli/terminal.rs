@@ -45,10 +45,10 @@ impl Terminal {
         Look { width, ..terminal.look }
     }
 
-    /// Puts a screen in the place of the last one.
-    pub(super) fn redraw(&self, screen: &str) -> std::io::Result<()> {
+    /// Puts a screen in the place of the last one; whether somebody still looks.
+    pub(super) fn redraw(&self, screen: &str) -> std::io::Result<bool> {
         let most = self.height.unwrap_or(usize::MAX).saturating_sub(1).max(1);
-        write(&frame(screen, most))
+        write_on(&frame(screen, most))
     }
 }
 
@@ -63,11 +63,21 @@ fn frame(screen: &str, most: usize) -> String {
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is no failure.
 pub(super) fn write(text: &str) -> std::io::Result<()> {
+    write_on(text).map(drop)
+}
+
+/// The same; whether somebody still reads.
+pub(super) fn write_on(text: &str) -> std::io::Result<bool> {
     let mut output = std::io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
     }
+}
+
+/// A line on standard error. What a command does and how it ends does not depend on who reads it.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 fn is_utf_8(locale: Option<&str>) -> bool {

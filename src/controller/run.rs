@@ -10,11 +10,13 @@ use futures::{Stream, StreamExt, pin_mut};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, ResourceExt};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -109,7 +111,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let workloads = every_kind(&client, &scope, ctx.clone(), wake.clone());
     let nodes = nodes(client.clone(), ctx.clone(), wake.clone());
     let classes = classes(client.clone(), class_writer, ctx.clone(), wake.clone());
-    let guards = guards(joined::events(&client, &scope), ctx.clone(), wake, woken, stop.clone());
+    let guards = guards(joined::readable(&client, &scope, any_guard), ctx.clone(), wake, woken, stop.clone());
     let class_status = class_status(client.clone(), ctx.clone(), stop.clone());
     pin_mut!(guards);
     let ended = tokio::select! {
@@ -246,6 +248,18 @@ async fn nodes(client: Client, ctx: Arc<Context>, wake: mpsc::UnboundedSender<Gu
     .await;
 }
 
+/// A guard of which only the place is known.
+fn any_guard(metadata: ObjectMeta) -> Option<DeploymentGuard> {
+    let spec = serde_json::from_value(json!({"targetRef": {"name": ""}})).ok()?;
+    Some(DeploymentGuard { metadata, ..DeploymentGuard::new("", spec) })
+}
+
+/// A class of which only the name is known.
+fn any_class(metadata: ObjectMeta) -> Option<GuardClass> {
+    let spec = serde_json::from_value(json!({"prometheus": {"url": ""}})).ok()?;
+    Some(GuardClass { metadata, ..GuardClass::new("", spec) })
+}
+
 /// A change of a class concerns every guard: the default may have moved.
 async fn classes(
     client: Client,
@@ -253,7 +267,7 @@ async fn classes(
     ctx: Arc<Context>,
     wake: mpsc::UnboundedSender<GuardKey>,
 ) {
-    let events = reflector::reflector(writer, watch::events(Api::<GuardClass>::all(client)));
+    let events = reflector::reflector(writer, watch::readable(Api::all(client), any_class));
     let seen = std::sync::Mutex::new(std::collections::HashMap::new());
     follow(events, "GuardClasses", |event| {
         let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -365,12 +379,14 @@ fn settled(ctx: &Context, wake: &mpsc::UnboundedSender<GuardKey>, outcome: Outco
 }
 
 async fn class_status(client: Client, ctx: Arc<Context>, stop: CancellationToken) {
-    let api = Api::<GuardClass>::all(client);
+    let (reader, writer) = reflector::store();
+    let events = reflector::reflector(writer, watch::readable(Api::all(client), any_class));
+    let applied = kube::runtime::WatchStreamExt::applied_objects(events);
     let policy = |_: Arc<GuardClass>, error: &Error, ctx: Arc<Context>| {
         ctx.metrics.reconcile_failed(error.category());
         Action::requeue(Duration::from_secs(5))
     };
-    Controller::new(api, watcher::Config::default().timeout(55))
+    Controller::for_stream(applied, reader)
         .with_config(Config::default().concurrency(4))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(class::reconcile, policy, ctx)

@@ -8,7 +8,8 @@ use std::fmt::Debug;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, future, stream};
-use kube::core::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -23,6 +24,19 @@ where
 {
     let apis: Vec<Api<K>> = apis(client, scope);
     join(apis.len(), move |index| watch::events(apis[index].clone()).boxed())
+}
+
+/// The same where another version may have written what cannot be read; see [`watch::readable`].
+pub fn readable<K>(
+    client: &Client,
+    scope: &Scope,
+    stand_in: fn(ObjectMeta) -> Option<K>,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send + use<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let apis: Vec<Api<DeserializeGuard<K>>> = apis(client, scope);
+    join(apis.len(), move |index| watch::readable(apis[index].clone(), stand_in).boxed())
 }
 
 /// The collections of a kind wherever it is looked for.

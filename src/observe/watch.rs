@@ -1,16 +1,20 @@
 //! One watch with streaming lists where the server has them, and small pages where it has not.
 //!
 //! Role: the way every large collection is watched. Inputs: an `Api`. Outputs: watch events, endlessly. Must never
-//! import: other rooms.
+//! import: other rooms than `domain`.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
-use futures::{FutureExt, Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, future, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{DeserializeGuard, error_boundary::InvalidObject};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+
+use crate::domain::redact::{Redactor, SERVER_MESSAGE};
 
 /// A silently dead connection is noticed after this long plus 5 s (kube's default is 290 s).
 const TIMEOUT_SECONDS: u32 = 55;
@@ -49,6 +53,48 @@ where
         }
         Some((item, (events, streaming && !refused, start)))
     })
+}
+
+/// Watches a collection that another version may write: an object that cannot be read is left out, and that is said. It
+/// would keep a whole page of others from being seen. `stand_in` makes an object that says no more than which one is meant.
+pub fn readable<K>(
+    api: Api<DeserializeGuard<K>>,
+    stand_in: fn(ObjectMeta) -> Option<K>,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    events(api).filter_map(move |event| future::ready(event.map(|event| read(event, stand_in)).transpose()))
+}
+
+/// What an event says of what can be read: what cannot be read any more is as good as gone.
+fn read<K: Resource<DynamicType = ()>>(
+    event: Event<DeserializeGuard<K>>,
+    stand_in: fn(ObjectMeta) -> Option<K>,
+) -> Option<Event<K>> {
+    match event {
+        Event::Init => Some(Event::Init),
+        Event::InitDone => Some(Event::InitDone),
+        Event::InitApply(object) => object.0.map_err(|invalid| warn::<K>(&invalid)).ok().map(Event::InitApply),
+        Event::Apply(DeserializeGuard(Ok(object))) => Some(Event::Apply(object)),
+        Event::Apply(DeserializeGuard(Err(invalid))) => {
+            warn::<K>(&invalid);
+            stand_in(invalid.metadata).map(Event::Delete)
+        }
+        Event::Delete(object) => object.0.map_or_else(|invalid| stand_in(invalid.metadata), Some).map(Event::Delete),
+    }
+}
+
+fn warn<K: Resource<DynamicType = ()>>(invalid: &InvalidObject) {
+    let (kind, object) = (K::kind(&()), &invalid.metadata);
+    let why = Redactor::new().redact(&invalid.error, SERVER_MESSAGE);
+    tracing::warn!(
+        kind = &*kind,
+        namespace = object.namespace.as_deref().unwrap_or_default(),
+        name = object.name.as_deref().unwrap_or_default(),
+        why = why.as_str(),
+        "an object of another version cannot be read and is left out"
+    );
 }
 
 /// Servers without the feature answer `sendInitialEvents` with 422 Invalid.

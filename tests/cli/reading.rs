@@ -1,6 +1,7 @@
 //! `status`, `list` and `history`, and what goes wrong while reading.
 
 use std::net::TcpListener;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -10,6 +11,9 @@ use crate::{ALL, GUARD, GUARDS, guard, list};
 /// Guards in pages as they are asked for.
 fn many(count: usize) -> Server {
     Server::new(move |request: &Request, _| {
+        if request.path == "/api/v1/namespaces/shop" {
+            return Reply::Json(200, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
+        }
         if ![ALL, GUARDS].contains(&request.path.as_str()) {
             return status(404, "x", "no");
         }
@@ -170,4 +174,61 @@ fn a_name_that_leads_nowhere_is_corrected_or_found_elsewhere() {
     run(&cluster(vec![], vec![]).address, &["history", "api"]).ended(2, "there is no such namespace");
     run(&cluster(vec![], vec![]).address, &["list", "--context", "stagin"])
         .ended(2, "the kubeconfig has no context stagin; did you mean staging?");
+}
+
+/// What becomes of a command whose reader has closed the pipe before the first word.
+fn unread(server: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let (mut command, _config) = command(server, arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let server = many(1_200);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "kind: DeploymentGuard\napiVersion: deploymentguard.dev/v1alpha1\nspec: {}\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    for (arguments, code) in [
+        (&["list"][..], 0),
+        (&["list", "-o", "json"], 0),
+        (&["crd"], 0),
+        (&["completion", "bash"], 0),
+        (&["man"], 0),
+        (&["lint", "-f", path], 2),
+    ] {
+        let (ended, said) = unread(&server.address, arguments);
+        assert!(ended == Some(code) && !said.contains("panicked"), "{arguments:?}: {ended:?} {said}");
+    }
+}
+
+#[test]
+fn a_watch_that_nobody_reads_any_more_ends() {
+    let server = Server::new(|request: &Request, before| match request.path.as_str() {
+        GUARD => Reply::Json(200, guard(json!({"current": {"revision": format!("r{before}")}}))),
+        _ => status(404, "deploymentguards", "no"),
+    });
+    assert_eq!(unread(&server.address, &["status", "api", "-w"]), (Some(0), String::new()));
+}
+
+#[test]
+fn a_name_with_its_kind_or_namespace_is_corrected_and_nobody_is_asked() {
+    let server = many(1);
+    for command in ["status", "history", "explain", "wait", "approve", "promql"] {
+        run(&server.address, &[command, "shop/api"]).ended(2, "its namespace stands apart: -n shop api");
+    }
+    run(&server.address, &["undo", "deployment/../api"]).ended(2, "is no name of a workload");
+    run(&server.address, &["list", "-n", "Shop/../x"]).ended(2, "is no name of a namespace");
+    assert!(server.asked().is_empty(), "{:?}", server.asked());
+}
+
+#[test]
+fn an_empty_list_of_a_namespace_that_does_not_exist_says_so() {
+    let server = Server::new(|request: &Request, _| match request.path.as_str() {
+        "/api/v1/namespaces/shop" => status(404, "namespaces", "no"),
+        _ => list("DeploymentGuardList", &[], ""),
+    });
+    run(&server.address, &["list"]).ended(2, "there is no namespace shop; -A lists the guards of all namespaces");
 }

@@ -116,3 +116,70 @@ fn a_name_that_is_unknown_ambiguous_or_of_another_kind_is_refused_with_what_to_w
         .ended(2, "there is no revision odl any more; did you mean old?");
     assert_eq!(patches(&server), []);
 }
+
+#[test]
+fn a_guard_and_a_workload_of_the_same_name_that_do_not_belong_together_are_asked_about() {
+    let mut of_web = guard(json!({}));
+    of_web["spec"]["targetRef"]["name"] = json!("web");
+    let server = cluster(deployment(7, "api:v2"), Some(of_web));
+    run(&server.address, &["undo", "api", "--yes"]).ended(
+        2,
+        "the guard of that name guards deployment/web, and there is deployment/api; say deployment/web or deployment/api",
+    );
+    assert_eq!(patches(&server), []);
+}
+
+#[test]
+fn a_status_of_another_version_is_not_taken_for_one_that_remembers_nothing() {
+    let strange = |more: Value| {
+        let mut status = json!({"badRevisions": "kept elsewhere", "rollbacksToday": 1});
+        status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        cluster(deployment(7, "api:v2"), Some(guard(status)))
+    };
+    let server = strange(json!({}));
+    run(&server.address, &["undo", "deployment/api", "--yes"]).ended(2, "name one with --to-revision");
+    assert_eq!(patches(&server), []);
+    run(&server.address, &["undo", "deployment/api", "--to-revision", "old", "--yes"]).ended(0, "");
+    assert_eq!(patches(&server).len(), 3);
+    let acting = strange(json!({"undo": {"decision": "new-1"}}));
+    run(&acting.address, &["undo", "api", "--to-revision", "old", "--yes"]).ended(2, "the guard is undoing something");
+    assert_eq!(patches(&acting), []);
+}
+
+#[test]
+fn guards_that_cannot_be_read_are_neither_none_nor_silently_left_out() {
+    let refusing = |code: u16| {
+        Server::new(move |request: &Request, _| match request.path.as_str() {
+            WORKLOAD => Reply::Json(200, deployment(7, "api:v2")),
+            SETS => sets(),
+            GUARDS => status(code, "deploymentguards", "not for you"),
+            _ => status(404, "x", "no"),
+        })
+    };
+    let server = refusing(403);
+    run(&server.address, &["undo", "deployment/api", "--yes"])
+        .ended(0, "note: what guards know of deployment/api is not used, for you may not read them");
+    let server = refusing(500);
+    run(&server.address, &["undo", "deployment/api", "--yes"]).ended(4, "the API server of context staging says");
+    assert_eq!(patches(&server), []);
+}
+
+#[test]
+fn definitions_that_select_by_no_field_hide_no_guard() {
+    let waits = guard(
+        json!({"pendingAction": {"decision": "new-1", "action": "Rollback", "workloadUid": "w", "fromRevision": "new",
+        "toRevision": "old", "why": "w", "reasoning": "r", "approve": "a", "reject": "r", "askedAt": "2026-11-21T09:00:00Z",
+        "expiresAt": "2999-11-21T09:00:00Z"}}),
+    );
+    let server = Server::new(move |request: &Request, _| match request.path.as_str() {
+        WORKLOAD => Reply::Json(200, deployment(7, "api:v2")),
+        SETS => sets(),
+        GUARDS if request.query.contains("fieldSelector") => {
+            status(400, "deploymentguards", "field label not supported")
+        }
+        GUARDS => list("DeploymentGuardList", std::slice::from_ref(&waits), ""),
+        _ => status(404, "x", "no"),
+    });
+    run(&server.address, &["undo", "deployment/api", "--yes"]).ended(2, "answer that one instead");
+    assert_eq!(patches(&server), []);
+}

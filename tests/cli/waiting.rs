@@ -149,3 +149,47 @@ fn an_interrupt_ends_with_130() {
     assert_eq!(ran.status.code(), Some(130));
     assert!(String::from_utf8(ran.stdout).unwrap().starts_with("Interrupted shop/api"));
 }
+
+#[test]
+fn an_api_server_that_takes_longer_than_a_step_to_answer_is_heard_all_the_same() {
+    let server = Server::new(|request: &Request, before| match request.path.as_str() {
+        GUARDS if request.is_watch() => Reply::Silence,
+        GUARDS => list("DeploymentGuardList", &[judged(7, "new", "Judging", ANALYZING)], ""),
+        GUARD if before == 0 => Reply::Json(200, judged(7, "new", "Judging", ANALYZING)),
+        GUARD => {
+            std::thread::sleep(Duration::from_millis(1_500));
+            Reply::Json(200, judged(7, "new", "Passed", ("True", "AnalysisPassed")))
+        }
+        WORKLOAD => Reply::Json(200, deployment(7, "api:v2")),
+        SETS => sets(),
+        _ => status(404, "x", "no"),
+    });
+    let ran = run(&server.address, &["wait", "api", "--timeout", "30s"]);
+    ran.ended(0, "");
+    assert!(ran.out.starts_with("Healthy shop/api revision new"), "{ran:?}");
+}
+
+#[test]
+fn an_api_server_that_takes_connections_and_never_answers_ends_with_4() {
+    let server = Server::new(|request: &Request, before| match request.path.as_str() {
+        GUARD if before == 0 => Reply::Json(200, judged(7, "new", "Judging", ANALYZING)),
+        WORKLOAD => Reply::Json(200, deployment(7, "api:v2")),
+        SETS => sets(),
+        _ => {
+            std::thread::sleep(Duration::from_mins(2));
+            Reply::Nothing
+        }
+    });
+    let ran = run(&server.address, &["wait", "api", "--timeout", "40s", "--unreachable-after", "1s"]);
+    ran.ended(4, "the API server of context staging does not answer within 10 s");
+}
+
+#[test]
+fn a_reader_of_progress_that_goes_away_changes_nothing() {
+    let story = vec![judged(7, "new", "Judging", ANALYZING), judged(7, "new", "Passed", ("True", "AnalysisPassed"))];
+    let server = cluster(story, Watch::Broken);
+    let (mut command, _config) = command(&server.address, &["wait", "api"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+}

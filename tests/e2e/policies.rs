@@ -139,6 +139,7 @@ pub async fn who_may_not_patch_the_target_changes_of_an_acting_guard_only_what_u
         json!({"signals": [{"name": "errors", "preset": "http-generic", "max": "0.1%"}]}),
         json!({"analysis": {"falseRollbackRate": "20%"}}),
         json!({"pods": {"crashLoop": {"exits": 1}}}),
+        json!({"decision": {"authority": "Decide"}}),
     ] {
         let patch = patch(spec);
         let merge = ["patch", "dg", "db", "--type=merge", "--dry-run=server", "-p", &patch];

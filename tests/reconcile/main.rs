@@ -26,3 +26,4 @@ mod sets;
 mod targets;
 mod undoing;
 mod verdicts;
+mod versions;

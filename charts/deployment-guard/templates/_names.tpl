@@ -64,6 +64,30 @@ imagePullSecrets:
 
 {{/* What may not stand together, with what to do. */}}
 {{- define "deployment-guard.check" -}}
+{{- range $label := concat (keys (include "deployment-guard.selector" . | fromYaml)) (list "app.kubernetes.io/part-of" "app.kubernetes.io/version") -}}
+{{- if hasKey ($.Values.commonLabels | default dict) $label -}}
+{{- fail (printf "commonLabels: the label %s is the chart's own: take another" $label) -}}
+{{- end -}}
+{{- end -}}
+{{- $labels := include "deployment-guard.labels" . | fromYaml -}}
+{{- $more := dict "podLabels" .Values.podLabels -}}
+{{- range $what := list "podMonitor" "serviceMonitor" "prometheusRule" "dashboard" -}}
+{{- $_ := set $more (printf "metrics.%s.labels" $what) (index $.Values.metrics $what | default dict).labels -}}
+{{- end -}}
+{{- range $field, $added := $more -}}
+{{- range $label := keys ($added | default dict) -}}
+{{- if hasKey $labels $label -}}
+{{- fail (printf "%s: the label %s is the chart's own or one of commonLabels: take another" $field $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $own := dict "RUST_LOG" "the value log.level" "DEPLOYMENT_GUARD_LOG_FORMAT" "the value log.format" -}}
+{{- $own = merge $own (dict "DEPLOYMENT_GUARD_NAMESPACES" "the value watchNamespaces" "POD_NAME" "the chart" "POD_NAMESPACE" "the chart") -}}
+{{- range .Values.extraEnv -}}
+{{- if hasKey $own .name -}}
+{{- fail (printf "extraEnv: %s is set by %s already" .name (index $own .name)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled -}}
 {{- fail "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled scrape every pod twice: set one of them to false" -}}
 {{- end -}}

@@ -18,7 +18,9 @@ use serde_json::Value;
 use self::story::Told;
 use super::cluster::{self, Cluster, Failure};
 use super::guards::{self, Place};
+use super::screen;
 use super::status::said;
+use super::terminal::Terminal;
 use crate::record::prompts::{self, KeptCall};
 use crate::record::samples;
 
@@ -71,7 +73,9 @@ async fn explain(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let kept = read(&cluster, &arguments.guard).await?;
     let told = Told::of(&kept, arguments.decision.as_deref()).map_err(Failure::Refused)?;
     said(&match arguments.output {
-        Output::Text => told.text(arguments.prompt),
+        // What models were asked is shown to the byte.
+        Output::Text if arguments.prompt => told.text(true),
+        Output::Text => screen::relaid(&told.text(false), Terminal::of_table()),
         Output::Json => told.json(arguments.prompt),
     })
 }

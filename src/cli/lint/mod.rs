@@ -61,11 +61,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         files.push((name.clone(), text));
     }
     let report = lint(&files);
-    for (_, line) in &report.found {
-        println!("{line}");
-    }
+    let lines: String = report.found.iter().map(|(_, line)| format!("{line}\n")).collect();
+    super::terminal::write(&lines)?;
     if report.seen == 0 && report.found.is_empty() {
-        eprintln!("there is no DeploymentGuard and no GuardClass in {}", arguments.files.join(", "));
+        super::terminal::note(&format!(
+            "there is no DeploymentGuard and no GuardClass in {}",
+            arguments.files.join(", ")
+        ));
     }
     Ok(if report.found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::USAGE) })
 }

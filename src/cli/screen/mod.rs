@@ -159,14 +159,45 @@ impl Page {
     }
 
     fn clean(&self, text: &str) -> String {
-        let shown = |c: char| match c {
-            // They change the width of what stands before them.
-            '\u{fe00}'..='\u{fe0f}' => ' ',
-            c if self.look.ascii && !c.is_ascii() => '?',
-            c => c,
-        };
-        plain::line(text).chars().map(shown).collect()
+        let mut clean = String::new();
+        for c in plain::line(text).chars() {
+            match c {
+                // They change the width of what stands before them.
+                '\u{fe00}'..='\u{fe0f}' => clean.push(' '),
+                c if self.look.ascii && !c.is_ascii() => clean.push_str(spelled(c)),
+                c => clean.push(c),
+            }
+        }
+        clean
     }
+}
+
+/// A sign that our own sentences use, where only ASCII can be shown.
+const fn spelled(c: char) -> &'static str {
+    match c {
+        'α' => "alpha",
+        'κ' => "kappa",
+        '≤' => "<=",
+        '≥' => ">=",
+        '×' => "x",
+        '–' => "-",
+        '…' => "...",
+        _ => "?",
+    }
+}
+
+/// A text that was laid out for wide terminals: here longer lines go on below their beginning.
+pub(super) fn relaid(text: &str, look: Look) -> String {
+    let mut page = Page::new(look);
+    for line in text.lines() {
+        let words = line.trim_start();
+        if page.clean(line).width() <= page.look.width {
+            page.line(&[(Tone::Plain, line)]);
+        } else {
+            page.words(line.len() - words.len(), Tone::Plain, words);
+        }
+    }
+    page.finish()
 }
 
 /// One line about something that is no part of a screen.

@@ -312,3 +312,15 @@ proptest! {
         prop_assert!(colour || !escapes(&coloured));
     }
 }
+
+#[test]
+fn a_text_for_wide_terminals_fits_narrow_ones_and_says_its_signs_in_ascii() {
+    let text = include_str!("../explain/golden/grey-zone.txt");
+    let look = |width, ascii| Look { width, colour: false, ascii, program: "deployment-guard" };
+    assert_eq!(relaid(text, look(200, false)), text);
+    for width in [20, 60] {
+        let narrow = relaid(text, look(width, true));
+        assert!(narrow.lines().all(|line| line.chars().count() <= width), "{narrow}");
+        assert!(narrow.is_ascii() && !narrow.contains('?') && narrow.contains("alpha"), "{narrow}");
+    }
+}

@@ -71,7 +71,7 @@ struct Case {
 
 async fn undo(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let cluster = arguments.place.connect().await?;
-    let case = find(&cluster, &arguments.name).await?;
+    let case = find(&cluster, arguments).await?;
     if let Some(why) = under_way(&case) {
         return Err(Failure::Refused(why));
     }
@@ -108,30 +108,70 @@ async fn undo(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// The workload that a name means, and its guard.
-async fn find(cluster: &Cluster, name: &str) -> Result<Case, Failure> {
-    let (target, guard) = match name.split_once('/') {
+async fn find(cluster: &Cluster, arguments: &Arguments) -> Result<Case, Failure> {
+    let (target, guard) = match arguments.name.split_once('/') {
         Some((kind, name)) => {
             let target = Target { kind: kind_of(kind).map_err(Failure::Refused)?, name: name.to_owned() };
-            let guard = guards::of_workload(cluster, &target).await.into_iter().next();
+            check(&target.name)?;
+            let guard = guard_of(cluster, &target).await?;
             (target, guard)
         }
-        None => match guards::find(cluster, name).await {
-            Ok(Some(guard)) => (guards::target(&guard).map_err(Failure::Refused)?, Some(guard)),
-            Err(failure @ Failure::Unreachable(_)) => return Err(failure),
-            // Without a guard of that name, or without the right to read guards, it may be a workload.
-            Ok(None) | Err(Failure::Refused(_)) => {
-                let target = only_workload(cluster, name).await?;
-                let guard = guards::of_workload(cluster, &target).await.into_iter().next();
-                (target, guard)
-            }
-        },
+        None => by_bare_name(cluster, &arguments.name).await?,
     };
     let mut workload = cluster.workload(&target).await?.ok_or_else(|| {
         Failure::Refused(format!("there is no {target} in namespace {}; -n names another one", cluster.namespace))
     })?;
-    let progress = guard.as_ref().map(remembered).unwrap_or_default();
+    let progress = match &guard {
+        Some(guard) => remembered(guard, arguments.to_revision.is_some()).map_err(Failure::Refused)?,
+        None => Progress::default(),
+    };
     workload.kept = progress.kept();
     Ok(Case { target, guard, workload, progress })
+}
+
+fn check(name: &str) -> Result<(), Failure> {
+    guards::not_a_name(name)
+        .map_or(Ok(()), |_| Err(Failure::Refused(format!("\"{}\" is no name of a workload", plain::line(name)))))
+}
+
+/// A name without a kind: of a guard, or of the only workload that has it.
+async fn by_bare_name(cluster: &Cluster, name: &str) -> Result<(Target, Option<Value>), Failure> {
+    check(name)?;
+    let guard = match guards::find(cluster, name).await {
+        Ok(guard) => guard,
+        Err(failure @ Failure::Unreachable(_)) => return Err(failure),
+        // Without the right to read guards it may be a workload.
+        Err(Failure::Refused(_)) => None,
+    };
+    let Some(guard) = guard else {
+        let target = only_workload(cluster, name).await?;
+        let guard = guard_of(cluster, &target).await?;
+        return Ok((target, guard));
+    };
+    let target = guards::target(&guard).map_err(Failure::Refused)?;
+    if target.name != name {
+        let others = workloads(cluster, name).await?;
+        if let Some(other) = others.first() {
+            return Err(Failure::Refused(format!(
+                "{name} is ambiguous in namespace {}: the guard of that name guards {target}, and there is {other}; say \
+                 {target} or {other}",
+                cluster.namespace
+            )));
+        }
+    }
+    Ok((target, Some(guard)))
+}
+
+/// The guard of a workload; of several one that is about to act.
+async fn guard_of(cluster: &Cluster, target: &Target) -> Result<Option<Value>, Failure> {
+    let mut guards = guards::of_workload(cluster, target).await?;
+    guards.sort_by_key(|guard| !acts(guard));
+    Ok(guards.into_iter().next())
+}
+
+/// Whether it undoes, or waits for an answer, as far as any version says so.
+fn acts(guard: &Value) -> bool {
+    ["undo", "pendingAction"].iter().any(|field| guard["status"][field].is_object())
 }
 
 fn kind_of(word: &str) -> Result<Kind, String> {
@@ -149,8 +189,8 @@ fn kind_of(word: &str) -> Result<Kind, String> {
     })
 }
 
-/// The one workload of a name; several are asked about.
-async fn only_workload(cluster: &Cluster, name: &str) -> Result<Target, Failure> {
+/// The workloads of a name.
+async fn workloads(cluster: &Cluster, name: &str) -> Result<Vec<Target>, Failure> {
     let mut found = Vec::new();
     for kind in Kind::ALL {
         let target = Target { kind, name: name.to_owned() };
@@ -158,6 +198,12 @@ async fn only_workload(cluster: &Cluster, name: &str) -> Result<Target, Failure>
             found.push(target);
         }
     }
+    Ok(found)
+}
+
+/// The one workload of a name; several are asked about.
+async fn only_workload(cluster: &Cluster, name: &str) -> Result<Target, Failure> {
+    let found = workloads(cluster, name).await?;
     let namespace = &cluster.namespace;
     match &found[..] {
         [one] => Ok(one.clone()),
@@ -172,10 +218,26 @@ async fn only_workload(cluster: &Cluster, name: &str) -> Result<Target, Failure>
     }
 }
 
-/// What the guard remembers; what cannot be read was written by another version and counts as absent.
-fn remembered(guard: &Value) -> Progress {
-    let status: DeploymentGuardStatus = serde_json::from_value(guard["status"].clone()).unwrap_or_default();
-    progress::read(&status)
+/// What the guard remembers. If another version wrote it so that it cannot be read, nobody knows which revisions it undid:
+/// then a person has to name one, and the guard must not be acting.
+fn remembered(guard: &Value, named: bool) -> Result<Progress, String> {
+    if guard["status"].is_null() {
+        return Ok(Progress::default());
+    }
+    match serde_json::from_value::<DeploymentGuardStatus>(guard["status"].clone()) {
+        Ok(status) => Ok(progress::read(&status)),
+        Err(_) if acts(guard) => Err(format!(
+            "the guard is undoing something or waits for an answer, and its status is of another version: use {} of the \
+             operator's version",
+            super::program()
+        )),
+        Err(_) if named => Ok(Progress::default()),
+        Err(_) => Err(format!(
+            "the guard's status is of another version, so it is not known which revisions proved good and which were undone: \
+             name one with --to-revision, or use {} of the operator's version",
+            super::program()
+        )),
+    }
 }
 
 /// Why it is left to the guard: there is one undo at a time.
@@ -232,10 +294,10 @@ fn show(cluster: &Cluster, case: &Case, route: &Route, changes: &[Change]) -> Re
 
 /// Nothing is done; what a person would do instead is said.
 fn objected(cluster: &Cluster, case: &Case, route: &Route, clamp: &Clamp) -> ExitCode {
-    eprintln!("not undone ({}): {}", clamp.reason, plain::line(&clamp.message));
+    super::terminal::note(&format!("not undone ({}): {}", clamp.reason, plain::line(&clamp.message)));
     let to = Some(&route.to);
     for command in recommend::commands(&cluster.namespace, &case.target, &case.workload, to, clamp.reason) {
-        eprintln!("  {}", plain::line(&command));
+        super::terminal::note(&format!("  {}", plain::line(&command)));
     }
     ExitCode::from(NOT_DONE)
 }
@@ -277,7 +339,7 @@ fn concluded(cluster: &Cluster, case: &Case, route: &Route, outcome: &UndoOutcom
         }
         UndoOutcome::Failed { message } => format!("the API server refuses it: {}", message.as_str()),
     };
-    eprintln!("not undone: {}", plain::line(&why));
+    super::terminal::note(&format!("not undone: {}", plain::line(&why)));
     Ok(ExitCode::from(NOT_DONE))
 }
 

@@ -90,7 +90,7 @@ async fn wait(arguments: &Arguments) -> Result<ExitCode, Failure> {
     // The guard is followed from before the workload is read, so that nothing is missed in between.
     let follow = Follow::new(&cluster, &arguments.guard)?;
     let wanted = wanted(&cluster, &target, arguments.whole_window).await?;
-    eprintln!("waiting for the verdict on generation {} of {target}", wanted.generation);
+    super::terminal::note(&format!("waiting for the verdict on generation {} of {target}", wanted.generation));
     let mut story =
         Story { cluster, target, wanted, last: guard, said: String::new(), unusable: None, answered: Instant::now() };
     let (end, message) = story.until_the_end(follow, arguments, started).await?;
@@ -179,7 +179,7 @@ impl Story {
     fn say(&mut self, line: &str) {
         if self.said != line {
             line.clone_into(&mut self.said);
-            eprintln!("{}", plain::line(line));
+            super::terminal::note(&plain::line(line));
         }
     }
 
