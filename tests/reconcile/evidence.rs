@@ -78,6 +78,26 @@ async fn old_pods_whose_names_cannot_be_asked_for_yet_are_no_missing_past() {
     assert!(steps > 100, "ten minutes of it: {steps}");
 }
 
+/// A release over one that was never judged to the end: what served before that one is gone for minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_pods_that_are_gone_for_minutes_are_read_as_finely_as_they_were_scraped() {
+    let (rig, _operator) = long_served().await;
+    let first: Vec<_> = pods_of(&rig.api, "shop").into_iter().map(|key| key.name).collect();
+    rig.push("shop:v2");
+    rig.until("the first pods are gone", || pods_of(&rig.api, "shop").iter().all(|key| !first.contains(&key.name)))
+        .await;
+    for pod in &first {
+        rig.prometheus.lived(pod, (400.0, 360.0));
+    }
+    let second = rig.status("guard", "the release is seen", |s| s["current"]["state"] == "Judging").await;
+    rig.push("shop:v3");
+    let of_third = |s: &Value| s["current"]["revision"] != second["current"]["revision"] && !design(s).is_null();
+    let status = rig.status("guard", "steps of the third were counted", of_third).await;
+    assert_eq!(status["current"]["baseline"], second["current"]["baseline"], "{status:#}");
+    let steps = design(&status)["signals"][0]["historySteps"].as_i64().unwrap_or_default();
+    assert!((30..=45).contains(&steps), "forty seconds, a step a second: {steps}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_that_dies_in_the_analysis_counts_nothing_twice_and_loses_nothing() {
     let (rig, operator) = long_served().await;

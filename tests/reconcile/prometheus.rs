@@ -145,6 +145,13 @@ impl Prometheus {
         }
     }
 
+    /// The pod was scraped between these times ago, in seconds, and no more.
+    pub fn lived(&self, pod: &str, (from, to): (f64, f64)) {
+        if let Some(pod) = self.locked().pods.get_mut(pod) {
+            (pod.born, pod.died) = (now() - from, now() - to);
+        }
+    }
+
     pub fn died(&self, pod: &str) {
         if let Some(pod) = self.locked().pods.get_mut(pod) {
             pod.died = now();
