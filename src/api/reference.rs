@@ -31,7 +31,9 @@ pub fn markdown() -> String {
         let links = ["spec", "status"].map(|part| format!("[{part}](#{})", anchor(&heading(kind, part))));
         lines.push(format!("* [{kind}](#{}): {}", anchor(kind), links.join(", ")));
     }
-    definitions.iter().for_each(|definition| resource(definition, &mut lines));
+    for definition in &definitions {
+        resource(definition, &mut lines);
+    }
     lines.push(String::new());
     lines.join("\n")
 }

@@ -32,8 +32,9 @@ pub struct Shell {
 pub fn pages() -> Vec<(String, String)> {
     let mut names: Vec<String> = fs::read_dir(root().join("docs"))
         .unwrap()
-        .map(|file| format!("docs/{}", file.unwrap().file_name().to_string_lossy()))
-        .filter(|name| name.ends_with(".md"))
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .map(|path| format!("docs/{}", path.file_name().unwrap().to_string_lossy()))
         .collect();
     names.sort();
     names.insert(0, "README.md".to_owned());

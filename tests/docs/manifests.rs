@@ -18,7 +18,7 @@ const PIPELINES: &str = "docs/pipelines.md";
 fn linted(documents: &[Value]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shown");
-    fs::write(&file, documents.iter().map(|document| format!("---\n{document}\n")).collect::<String>()).unwrap();
+    fs::write(&file, documents.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n")).unwrap();
     let ran = Command::new(env!("CARGO_BIN_EXE_deployment-guard")).args(["lint", "-f"]).arg(&file).output().unwrap();
     let text = String::from_utf8(ran.stdout).unwrap();
     assert_eq!(ran.status.success(), text.is_empty(), "{text}");

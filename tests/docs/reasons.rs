@@ -39,8 +39,8 @@ fn troubles(page: &str) -> Vec<String> {
         for reason in &reasons {
             *known.entry(reason).or_default() += 1;
         }
-        let (meaning, rest) = text.split_once("\n**Look:** ").unwrap_or_default();
-        let (look, cure) = rest.split_once("\n**Do:** ").unwrap_or_default();
+        let (meaning, rest) = text.split_once("\n* **Look:** ").unwrap_or_default();
+        let (look, cure) = rest.split_once("\n* **Do:** ").unwrap_or_default();
         if meaning.trim().is_empty() || cure.trim().is_empty() {
             found.push(format!("{reasons:?} does not say what it means, **Look:** and **Do:**"));
         }
@@ -70,9 +70,9 @@ fn every_reason_has_an_entry_that_says_what_to_look_at_and_what_to_do() {
 fn a_reason_without_an_entry_and_an_entry_without_a_reason_are_noticed() {
     let renamed = page().replace("### `CrashLoop`", "### `CrashLop`");
     assert_eq!(troubles(&renamed), ["CrashLoop has no entry", "CrashLop is no reason that there is"]);
-    let twice = format!("{}\n### `CrashLoop`\n\nIt ends.\n\n**Look:** at it.\n**Do:** fix it.\n", page());
+    let twice = format!("{}\n### `CrashLoop`\n\nIt ends.\n\n* **Look:** at it.\n* **Do:** fix it.\n", page());
     assert_eq!(troubles(&twice), [r#"["CrashLoop"] has no command to look with"#, "CrashLoop has 2 entries"]);
-    let silent = page().replacen("**Do:**", "**Then:**", 1);
+    let silent = page().replacen("* **Do:**", "* **Then:**", 1);
     assert_eq!(troubles(&silent).len(), 2, "the cure, and with it the command, cannot be told apart");
 }
 
