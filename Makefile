@@ -121,8 +121,9 @@ bench-chain: ## Ask a model double a thousandfold: time, memory, calls within bu
 	@cargo bench --locked --quiet --bench chain
 
 .PHONY: crds
-crds: ## Write crds/, and their copies in the chart, from the types
+crds: ## Write crds/, their copies in the chart, and docs/reference.md, from the types
 	@cargo run --quiet --locked -- crd --out-dir crds
+	@cargo run --quiet --locked -- crd --markdown > docs/reference.md
 	@cp crds/*.yaml $(CHART)/files/crds/
 
 .PHONY: manifests
@@ -134,6 +135,7 @@ generated: chart-tools
 	@echo "== generated files"
 	@fresh=$$(mktemp -d); trap 'rm -rf $$fresh' EXIT; cargo run --quiet --locked -- crd --out-dir $$fresh/crds; \
 	 diff -ru crds $$fresh/crds && diff -ru crds $(CHART)/files/crds || { echo "crds/ is out of date: run make crds and commit the result"; exit 1; }; \
+	 cargo run --quiet --locked -- crd --markdown | diff -u docs/reference.md - || { echo "docs/reference.md is out of date: run make crds and commit the result"; exit 1; }; \
 	 manifests/render.sh "$$($(TESTBED) program helm)" $$fresh/manifests; \
 	 for file in install.yaml admission-policy.yaml examples/roles.yaml; do \
 	   diff -u manifests/$$file $$fresh/manifests/$$file || { echo "manifests/ is out of date: run make manifests and commit the result"; exit 1; }; done

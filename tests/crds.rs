@@ -1,4 +1,4 @@
-//! `crds/` and `manifests/` are what the sources say.
+//! `crds/`, `docs/reference.md` and `manifests/` are what the sources say.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
@@ -27,6 +27,14 @@ fn the_committed_definitions_are_those_of_the_types() {
         count += 1;
     }
     assert_eq!(count, std::fs::read_dir(root().join("crds")).unwrap().count(), "a definition too many in crds/");
+}
+
+#[test]
+fn the_committed_reference_is_that_of_the_types() {
+    let printed = Command::new(env!("CARGO_BIN_EXE_deployment-guard")).args(["crd", "--markdown"]).output().unwrap();
+    assert!(printed.status.success());
+    let committed = std::fs::read_to_string(root().join("docs/reference.md")).unwrap_or_default();
+    assert!(String::from_utf8(printed.stdout).unwrap() == committed, "docs/reference.md is out of date: run make crds");
 }
 
 #[test]

@@ -2,6 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
+#[path = "docs/commands.rs"]
+mod commands;
+#[path = "docs/fences.rs"]
+mod fences;
+#[path = "docs/manifests.rs"]
+mod manifests;
+#[path = "docs/reasons.rs"]
+mod reasons;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -13,6 +13,7 @@ pub mod parse;
 pub mod pods;
 pub mod probes;
 pub mod providers;
+pub mod reference;
 pub mod status;
 
 pub use class::{GuardClass, GuardClassSpec, GuardClassStatus};

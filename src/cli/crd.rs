@@ -1,6 +1,7 @@
 //! `deployment-guard crd`: the custom resource definitions.
 //!
-//! Role: print them, or write a file for each. Inputs: the types. Outputs: YAML. Must never import: `console`.
+//! Role: print them, write a file for each, or print the reference of their fields. Inputs: the types. Outputs: YAML,
+//! Markdown. Must never import: `console`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use kube::ResourceExt;
 
-use crate::api::crd;
+use crate::api::{crd, reference};
 
 /// Print the custom resource definitions.
 #[derive(Debug, clap::Args)]
@@ -16,10 +17,17 @@ pub struct Arguments {
     /// Write one file per definition into this folder instead of printing them.
     #[arg(long, value_name = "FOLDER")]
     out_dir: Option<PathBuf>,
+    /// Print the reference of all fields as a page of Markdown instead.
+    #[arg(long, conflicts_with = "out_dir")]
+    markdown: bool,
 }
 
 /// Prints or writes.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.markdown {
+        print!("{}", reference::markdown());
+        return Ok(ExitCode::SUCCESS);
+    }
     let Some(folder) = &arguments.out_dir else {
         super::terminal::write(&crd::yaml()?)?;
         return Ok(ExitCode::SUCCESS);

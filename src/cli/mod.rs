@@ -92,8 +92,9 @@ fn program() -> &'static str {
     if name == Some(PLUGIN) { "kubectl guard" } else { "deployment-guard" }
 }
 
-/// The command line as it is called here.
-fn command_line() -> clap::Command {
+/// The command line as it is called here; tests read what the documentation shows with it.
+#[must_use]
+pub fn command_line() -> clap::Command {
     let command = Arguments::command();
     match program() {
         "kubectl guard" => command.name("kubectl guard").bin_name("kubectl guard"),

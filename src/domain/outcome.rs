@@ -3,8 +3,6 @@
 //! Role: the vocabulary shared by assess, guardrails, records and telemetry. Inputs and outputs: plain data. Must never
 //! import: other rooms.
 
-use std::fmt;
-
 /// A health score between 0 and 100.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct HealthScore(f64);
@@ -47,6 +45,8 @@ impl Confidence {
     }
 }
 
+/// An enum of words that are part of the API, with all of them in a list, so that a test can compare them with the
+/// documentation.
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
@@ -70,13 +70,14 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
     };
 }
+pub(crate) use words;
 
 words! {
     /// What was decided about a rollout.
@@ -185,8 +186,6 @@ words! {
         LLMAnswers = "LLMAnswers",
         /// No language model answers.
         LLMUnavailable = "LLMUnavailable",
-        /// Language models may not be asked any more for a while.
-        LLMBudgetExhausted = "LLMBudgetExhausted",
         /// No language model was asked yet.
         LLMNotAsked = "LLMNotAsked",
         /// Metrics are being read.

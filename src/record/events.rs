@@ -11,110 +11,76 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::domain::managers;
+use crate::domain::outcome::words;
 
 /// The longest note the API takes.
 const MAX_NOTE: usize = 1024;
 
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventReason {
-    /// A new revision appeared.
-    RolloutDetected,
-    /// Its analysis began.
-    AnalysisStarted,
-    /// It was judged fine.
-    AnalysisPassed,
-    /// It was judged bad.
-    AnalysisFailed,
-    /// Metrics cannot be read.
-    MetricsUnavailable,
-    /// No language model gave an opinion, so the algorithm decides alone.
-    LLMFallback,
-    /// A budget of the class for language models is used up.
-    LLMBudgetExhausted,
-    /// Old pods or a control suffer at the same time.
-    SharedIncident,
-    /// The new revision gets next to no traffic.
-    TrafficLost,
-    /// Something else explains what new pods do, or keeps them from running.
-    RolloutHeld,
-    /// A configuration was changed beside a rollout that was judged bad.
-    ConfigurationChanged,
-    /// Something new was found in logs.
-    LogErrorsDetected,
-    /// A probe fails on the new revision.
-    ProbeFailed,
-    /// An undo was sent.
-    RollbackStarted,
-    /// An undo was verified.
-    RollbackSucceeded,
-    /// An undo was refused or did not come up.
-    RollbackFailed,
-    /// An undo was decided and not made.
-    RollbackSkipped,
-    /// There is nothing to go back to.
-    NoKnownGoodRevision,
-    /// No more undos for now.
-    RollbackLimitReached,
-    /// Too many undos of the class.
-    StormBreakerOpen,
-    /// Something else applies the workload.
-    GitOpsConflict,
-    /// What applies the workload is suspended for an undo.
-    SyncSuspended,
-    /// It no longer is.
-    SyncResumed,
-    /// A person is asked.
-    ApprovalRequired,
-    /// A person answered, or nobody did.
-    ApprovalAnswered,
-    /// What was undone is back.
-    RollbackReverted,
-    /// What was undone was not the cause.
-    RollbackDidNotHelp,
-    /// A pod of the undone revision was deleted, because its controller does not replace it.
-    StuckPodDeleted,
-    /// A pod of the undone revision has to be deleted by a person.
-    StuckPodFound,
+words! {
+    /// What happened.
+    EventReason {
+        /// A new revision appeared.
+        RolloutDetected = "RolloutDetected",
+        /// Its analysis began.
+        AnalysisStarted = "AnalysisStarted",
+        /// It was judged fine.
+        AnalysisPassed = "AnalysisPassed",
+        /// It was judged bad.
+        AnalysisFailed = "AnalysisFailed",
+        /// Metrics cannot be read.
+        MetricsUnavailable = "MetricsUnavailable",
+        /// No language model gave an opinion, so the algorithm decides alone.
+        LLMFallback = "LLMFallback",
+        /// A budget of the class for language models is used up.
+        LLMBudgetExhausted = "LLMBudgetExhausted",
+        /// Old pods or a control suffer at the same time.
+        SharedIncident = "SharedIncident",
+        /// The new revision gets next to no traffic.
+        TrafficLost = "TrafficLost",
+        /// Something else explains what new pods do, or keeps them from running.
+        RolloutHeld = "RolloutHeld",
+        /// A configuration was changed beside a rollout that was judged bad.
+        ConfigurationChanged = "ConfigurationChanged",
+        /// Something new was found in logs.
+        LogErrorsDetected = "LogErrorsDetected",
+        /// A probe fails on the new revision.
+        ProbeFailed = "ProbeFailed",
+        /// An undo was sent.
+        RollbackStarted = "RollbackStarted",
+        /// An undo was verified.
+        RollbackSucceeded = "RollbackSucceeded",
+        /// An undo was refused or did not come up.
+        RollbackFailed = "RollbackFailed",
+        /// An undo was decided and not made.
+        RollbackSkipped = "RollbackSkipped",
+        /// There is nothing to go back to.
+        NoKnownGoodRevision = "NoKnownGoodRevision",
+        /// No more undos for now.
+        RollbackLimitReached = "RollbackLimitReached",
+        /// Too many undos of the class.
+        StormBreakerOpen = "StormBreakerOpen",
+        /// Something else applies the workload.
+        GitOpsConflict = "GitOpsConflict",
+        /// What applies the workload is suspended for an undo.
+        SyncSuspended = "SyncSuspended",
+        /// It no longer is.
+        SyncResumed = "SyncResumed",
+        /// A person is asked.
+        ApprovalRequired = "ApprovalRequired",
+        /// A person answered, or nobody did.
+        ApprovalAnswered = "ApprovalAnswered",
+        /// What was undone is back.
+        RollbackReverted = "RollbackReverted",
+        /// What was undone was not the cause.
+        RollbackDidNotHelp = "RollbackDidNotHelp",
+        /// A pod of the undone revision was deleted, because its controller does not replace it.
+        StuckPodDeleted = "StuckPodDeleted",
+        /// A pod of the undone revision has to be deleted by a person.
+        StuckPodFound = "StuckPodFound",
+    }
 }
 
 impl EventReason {
-    /// The word in the event.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RolloutDetected => "RolloutDetected",
-            Self::AnalysisStarted => "AnalysisStarted",
-            Self::AnalysisPassed => "AnalysisPassed",
-            Self::AnalysisFailed => "AnalysisFailed",
-            Self::MetricsUnavailable => "MetricsUnavailable",
-            Self::LLMFallback => "LLMFallback",
-            Self::LLMBudgetExhausted => "LLMBudgetExhausted",
-            Self::SharedIncident => "SharedIncident",
-            Self::TrafficLost => "TrafficLost",
-            Self::RolloutHeld => "RolloutHeld",
-            Self::ConfigurationChanged => "ConfigurationChanged",
-            Self::LogErrorsDetected => "LogErrorsDetected",
-            Self::ProbeFailed => "ProbeFailed",
-            Self::RollbackStarted => "RollbackStarted",
-            Self::RollbackSucceeded => "RollbackSucceeded",
-            Self::RollbackFailed => "RollbackFailed",
-            Self::RollbackSkipped => "RollbackSkipped",
-            Self::NoKnownGoodRevision => "NoKnownGoodRevision",
-            Self::RollbackLimitReached => "RollbackLimitReached",
-            Self::StormBreakerOpen => "StormBreakerOpen",
-            Self::GitOpsConflict => "GitOpsConflict",
-            Self::SyncSuspended => "SyncSuspended",
-            Self::SyncResumed => "SyncResumed",
-            Self::ApprovalRequired => "ApprovalRequired",
-            Self::ApprovalAnswered => "ApprovalAnswered",
-            Self::RollbackReverted => "RollbackReverted",
-            Self::RollbackDidNotHelp => "RollbackDidNotHelp",
-            Self::StuckPodDeleted => "StuckPodDeleted",
-            Self::StuckPodFound => "StuckPodFound",
-        }
-    }
-
     const fn type_(self) -> EventType {
         match self {
             Self::RolloutDetected
