@@ -29,9 +29,6 @@ const OTHERS: &[(&str, &str)] = &[
 /// The sentence with which a page says so: "The commands of A, B and C on this page are not run by our tests."
 const NOT_RUN: &str = " on this page are not run by our tests";
 
-/// Pages that may still go without it.
-const UNMARKED: &[&str] = &["README.md"];
-
 /// The arguments of our own program, under any of its names.
 fn ours(words: &[String]) -> Option<&[String]> {
     match words {
@@ -241,8 +238,7 @@ fn unexcused(page: &str, text: &str) -> BTreeMap<&'static str, Vec<String>> {
 #[test]
 fn commands_of_others_are_run_by_a_test_or_the_page_says_that_they_are_not() {
     let pages = fences::pages();
-    let unmarked = pages.iter().filter(|(page, _)| !UNMARKED.contains(&page.as_str()));
-    let found: Vec<_> = unmarked.map(|(page, text)| unexcused(page, text)).filter(|found| !found.is_empty()).collect();
+    let found: Vec<_> = pages.iter().map(|(page, text)| unexcused(page, text)).filter(|found| !found.is_empty()).collect();
     assert!(
         found.is_empty(),
         "write \"The commands of A and B{NOT_RUN}.\", or <!-- run by e2e/FILE.rs::TEST --> above the block:\n{found:#?}"
