@@ -282,8 +282,8 @@ pub struct SignalSpec {
     /// before the rollout only, and never certify health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
-    /// The Service in this namespace whose requests the preset counts; for an IngressRoute of Traefik with a single
-    /// service, the name of the IngressRoute. Needed by nginx-ingress and traefik.
+    /// The Service in this namespace whose requests the preset counts; for an `IngressRoute` of Traefik with a single
+    /// service, the name of the `IngressRoute`. Needed by nginx-ingress and traefik.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub service: Option<String>,

@@ -291,7 +291,7 @@ fn of_class(class: &GuardClassSpec) -> Result<Vec<Signal>, InvalidSpec> {
     let mut signals: Vec<Signal> = Vec::new();
     for one in presets {
         if one.is_proxied() {
-            return Err(invalid("signals", format!("{}: {one}", PROXIED_CLASS)));
+            return Err(invalid("signals", format!("{PROXIED_CLASS}: {one}")));
         }
         if signals.iter().any(|known| known.source == Source::Preset(one)) {
             continue;

@@ -152,7 +152,7 @@ pub fn wrong(prometheus: &str) -> Vec<String> {
     );
     let shown = ask(&["promql", "api"], "nginx-ingress");
     let from = "nginx-ingress of bad: what the proxy counts for all pods of the Service together";
-    let asked = r#"sum by (instance) (nginx_ingress_controller_requests{"#;
+    let asked = "sum by (instance) (nginx_ingress_controller_requests{";
     expect("promql of a Service", &shown, 0, &["ingress/errors\n", from, asked, "all pods", " %", "95th percentile"]);
     let shown = ask(&["promql", "api"], "container-memory");
     let missing = "missing      none of the known request counters exists for these pods";

@@ -46,7 +46,11 @@ impl Fixture {
                 *sums.entry(series).or_default() += value.parse::<f64>().unwrap() * seconds;
             }
         }
-        sums.into_iter().map(|(series, value)| format!("{series} {}\n", value.floor())).collect()
+        let mut text = String::new();
+        for (series, value) in sums {
+            let _ = writeln!(text, "{series} {}", value.floor());
+        }
+        text
     }
 
     /// What a scrape of a pod gets after so many seconds.

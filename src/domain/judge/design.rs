@@ -61,6 +61,7 @@ pub enum Overlap {
 /// One signal, fixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each stands by itself, and is written so")]
 pub struct SignalDesign {
     /// Full name.
     pub name: String,

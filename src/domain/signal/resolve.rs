@@ -73,11 +73,10 @@ pub fn named_pods_selector(source: &Source, namespace: &str, prefixes: &[String]
     ];
     let selector = match source {
         Source::Preset(preset) => match measure_of(*preset) {
-            None => return discovery_of(*preset, &held),
+            None | Some(Measure::Proxied(_)) => return discovery_of(*preset, &held),
             Some(Measure::Gauge { selector, .. }) => selector,
             Some(Measure::Ratio { total, .. }) => total,
             Some(Measure::Histogram { buckets, .. }) => buckets,
-            Some(Measure::Proxied(_)) => return discovery_of(*preset, &held),
         },
         // No proxy knows pods.
         Source::Proxied { preset, .. } => return discovery_of(*preset, &held),
