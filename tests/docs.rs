@@ -349,7 +349,8 @@ fn every_page_says_what_it_is_for_and_is_reached_from_the_first_ones() {
     for name in &names {
         let text = page(name);
         // What is generated says so first.
-        let text = text.split_once("-->\n\n").filter(|_| text.starts_with("<!--")).map_or(text.as_str(), |(_, rest)| rest);
+        let text =
+            text.split_once("-->\n\n").filter(|_| text.starts_with("<!--")).map_or(text.as_str(), |(_, rest)| rest);
         let second = text.lines().skip(1).find(|line| !line.is_empty()).unwrap_or_default();
         assert!(text.starts_with("# "), "{name} has no title");
         assert!(second.starts_with(char::is_alphanumeric) || second.starts_with('`'), "{name} begins with {second:?}");

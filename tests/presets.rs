@@ -34,7 +34,7 @@ use exporter::{Exporter, Fixture};
 use prometheus::Prometheus;
 
 /// How long the old revision is watched alone, and then beside the others.
-const BEFORE: Duration = Duration::from_secs(16);
+const BEFORE: Duration = Duration::from_secs(27);
 const ROLLOUT: Duration = Duration::from_secs(14);
 
 /// Every fixture and the preset that reads it.
@@ -56,6 +56,9 @@ const FIXTURES: &[(&str, Preset)] = &[
     ("istio", Preset::Istio),
     ("linkerd", Preset::Linkerd),
     ("envoy", Preset::Envoy),
+    ("nginx-ingress", Preset::NginxIngress),
+    ("nginx-ingress-renamed", Preset::NginxIngress),
+    ("traefik", Preset::Traefik),
     ("container-memory", Preset::ContainerMemory),
     ("container-cpu-throttling", Preset::ContainerCpuThrottling),
 ];
@@ -114,6 +117,19 @@ async fn story(
         chosen_otherwise(source, name, preset, times),
     );
     let mut wrong: Vec<String> = auto.into_iter().collect();
+    if preset.is_proxied() {
+        // A Service that no proxy knows.
+        let nobody = look(source, name, preset, "nobody", times).await;
+        let silent = |view: &assess::SignalView| view.message.contains("no proxy counts requests of a Service");
+        let blind = matches!(nobody.assessment.standing, Standing::NotYet { .. } | Standing::Unproven { .. });
+        if !blind || !nobody.assessment.signals.iter().all(silent) {
+            wrong.push(format!("{name}: no data is not blind: {:?}", nobody.assessment));
+        }
+        let say = "because the proxy counts per Service";
+        if !good.assessment.signals.iter().all(|view| view.message.contains(say)) {
+            wrong.push(format!("{name}: it is not said what is compared: {:?}", good.assessment.signals));
+        }
+    }
     let seen = |seen: &Seen| match preset {
         Preset::ContainerMemory => verdict(seen, "web/memory") == Some(SignalVerdict::Worse),
         _ => seen.assessment.standing == Standing::Harmful,
@@ -130,7 +146,7 @@ async fn story(
         wrong.push(format!("{name}: the good revision was taken for bad: {}", good.assessment.reasoning));
     }
     for (seen, revision) in [(&good, "good"), (&bad, "bad")] {
-        wrong.extend(misread(name, preset, revision, &seen.readings, exporter));
+        wrong.extend(misread(name, preset, revision, (&seen.readings, times.rollout), exporter));
     }
     wrong
 }
@@ -144,9 +160,12 @@ fn verdict(seen: &Seen, name: &str) -> Option<SignalVerdict> {
     seen.assessment.signals.iter().find(|view| view.name == name).map(|view| view.verdict)
 }
 
-fn policy(preset: Preset) -> Policy {
+fn policy(preset: Preset, service: &str) -> Policy {
     // Throttling is shown only unless somebody gives it a weight.
     let mut signals = vec![json!({"name": "web", "preset": preset.as_str(), "weight": 2})];
+    if preset.is_proxied() {
+        signals[0]["service"] = json!(service);
+    }
     let mut scorer = "Evidence";
     if preset == Preset::ContainerMemory {
         // Evidence compares how memory grows over many minutes; the formula takes it as it stands, beside requests.
@@ -183,7 +202,7 @@ fn lives(namespace: &str, revision: &str, times: Times) -> Vec<PodLife> {
 
 /// What the operator sees and thinks at the end.
 async fn look(source: &PrometheusSource, name: &str, preset: Preset, revision: &str, times: Times) -> Seen {
-    let policy = policy(preset);
+    let policy = policy(preset, revision);
     let lives = lives(name, revision, times);
     let old: Vec<PodLife> = lives.iter().filter(|life| life.side == Some(Side::Old)).cloned().collect();
     let past = past::read(source, &policy, &old, (times.rollout, times.now)).await.unwrap();
@@ -216,11 +235,23 @@ fn request(policy: &Policy, lives: &[PodLife], times: Times) -> ReadRequest {
 }
 
 /// What was not read as the fixture has it.
-fn misread(name: &str, preset: Preset, revision: &str, readings: &MetricReadings, exporter: &Exporter) -> Vec<String> {
+fn misread(
+    name: &str,
+    preset: Preset,
+    revision: &str,
+    (readings, rollout): (&MetricReadings, Timestamp),
+    exporter: &Exporter,
+) -> Vec<String> {
+    let per_second = |found: &Counters| {
+        // A proxy goes on counting; a pod of the new revision began with the rollout.
+        let (whose, since) = if preset.is_proxied() { ("", rollout) } else { (revision, Timestamp::UNIX_EPOCH) };
+        per_second(found, whose, since)
+    };
     let mut wrong = Vec::new();
     for signal in readings.signals.iter().filter(|signal| signal.name.starts_with("web/")) {
         let place = format!("{name}, {revision}, {}", signal.name);
-        if signal.origin != preset.as_str() || signal.query.is_empty() {
+        let origin = signal.origin.split(' ').next().unwrap_or_default();
+        if origin != preset.as_str() || signal.query.is_empty() {
             wrong.push(format!("{place}: comes from {:?} by {:?}", signal.origin, signal.query));
         }
         match signal.reading.value() {
@@ -233,13 +264,13 @@ fn misread(name: &str, preset: Preset, revision: &str, readings: &MetricReadings
                     (true, "bad") => (10.0, 0.8),
                     (true, _) => (10.0, 0.05),
                 };
-                let (total, bad) = per_second(found, revision);
+                let (total, bad) = per_second(found);
                 if (total / rate - 1.0).abs() > 0.1 || (bad / total - share).abs() > 0.02 {
                     wrong.push(format!("{place}: {total} requests and {bad} bad ones a second"));
                 }
             }
             Some(Measured::Histogram(found)) => {
-                let (total, _) = per_second(found, revision);
+                let (total, _) = per_second(found);
                 if (total / 200.0 - 1.0).abs() > 0.1 {
                     wrong.push(format!("{place}: {total} requests a second"));
                 }
@@ -261,11 +292,12 @@ fn misread(name: &str, preset: Preset, revision: &str, readings: &MetricReadings
 }
 
 /// All events and the first part of them, a second and pod of a revision.
-fn per_second(found: &Counters, revision: &str) -> (f64, f64) {
+fn per_second(found: &Counters, revision: &str, since: Timestamp) -> (f64, f64) {
     let (mut total, mut part, mut seconds) = (0.0, 0.0, 0.0);
     for (_, counters) in found.pods.iter().filter(|(pod, _)| pod.name.contains(revision)) {
-        let (first, last) = (counters.times.first().unwrap(), counters.times.last().unwrap());
-        let rows: Vec<&[u64]> = counters.values.chunks(found.width).collect();
+        let begin = counters.times.partition_point(|(_, sampled)| *sampled < since);
+        let (first, last) = (counters.times.get(begin).unwrap(), counters.times.last().unwrap());
+        let rows: Vec<&[u64]> = counters.values.chunks(found.width).skip(begin).collect();
         let (from, to) = (rows.first().unwrap(), rows.last().unwrap());
         total += (to[0] - from[0]) as f64;
         part += (to[1] - from[1]) as f64;
@@ -279,10 +311,12 @@ async fn chosen_otherwise(source: &PrometheusSource, name: &str, preset: Preset,
     if !preset.counts_requests() {
         return None;
     }
-    let readings = source.read(request(&policy(Preset::Auto), &lives(name, "good", times), times)).await;
+    let readings = source.read(request(&policy(Preset::Auto, ""), &lives(name, "good", times), times)).await;
     let origins: Vec<&str> = readings.signals.iter().map(|signal| signal.origin.as_str()).collect();
     let expected = format!("{preset}: Auto found ");
-    let wrong = origins.iter().any(|origin| !origin.starts_with(&expected));
+    // Nobody told it the name of a Service.
+    let unnamed = preset.is_proxied();
+    let wrong = origins.iter().any(|origin| if unnamed { !origin.is_empty() } else { !origin.starts_with(&expected) });
     wrong.then(|| format!("{name}: Auto chose {origins:?}"))
 }
 
@@ -305,7 +339,7 @@ fn table() -> String {
     for preset in Preset::ALL {
         let known = preset.known();
         let (counts, failed, times) = match known.shape {
-            Shape::Served(requests, durations) => {
+            Shape::Served(requests, durations) | Shape::Proxied(requests, durations) => {
                 let labels: Vec<&str> = once(requests.iter().flat_map(|one| one.outcome.iter().copied()).collect());
                 let bad = once(requests.iter().map(|one| one.bad).collect());
                 let unit = |one: &Durations| match one.unit {

@@ -70,9 +70,11 @@ pub struct GuardClassSpec {
     /// The Prometheus, or anything that speaks its HTTP API, such as Thanos, Mimir and VictoriaMetrics.
     pub prometheus: Prometheus,
     /// Signals of guards that name none, in order. Auto, the default: errors and latency from the first preset whose
-    /// series the workload's pods have, container-memory and container-cpu-throttling.
+    /// series the workload's pods have, container-memory and container-cpu-throttling. Not nginx-ingress and traefik, which
+    /// need the name of a Service.
     #[serde(default = "default_presets")]
     #[schemars(length(min = 1, max = 8))]
+    #[x_kube(validation = Rule::new("!self.exists(preset, preset in ['nginx-ingress', 'traefik'])").message("presets: nginx-ingress and traefik need the name of a Service; list them in the signals of a guard"))]
     pub presets: Vec<Preset>,
     /// What guards of this class may do at most, whatever they ask for.
     #[serde(default = "enforce")]
@@ -190,7 +192,7 @@ pub struct GuardClassStatus {
     /// The generation that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready and MetricsAvailable.
+    /// Ready, MetricsAvailable, LLMAvailable.
     #[schemars(length(max = 8))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[serde(skip_serializing_if = "Vec::is_empty")]

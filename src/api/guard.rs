@@ -266,6 +266,8 @@ pub enum Scorer {
 /// One thing that is measured: exactly one of preset, ratio, histogram and gauge.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.preset) || !(self.preset in ['nginx-ingress', 'traefik']) || has(self.service)").message("preset nginx-ingress and traefik need service: the Service whose requests they count"))]
+#[x_kube(validation = Rule::new("!has(self.service) || (has(self.preset) && self.preset in ['nginx-ingress', 'traefik'])").message("service is for preset nginx-ingress and traefik only"))]
 #[x_kube(validation = Rule::new("(has(self.preset) ? 1 : 0) + (has(self.ratio) ? 1 : 0) + (has(self.histogram) ? 1 : 0) + (has(self.gauge) ? 1 : 0) == 1").message("each signal needs exactly one of preset, ratio, histogram and gauge"))]
 pub struct SignalSpec {
     /// Name of the signal. `errors`, `latency` and `memory` are the terms of the Seed score, which shows other names only.
@@ -275,9 +277,16 @@ pub struct SignalSpec {
     /// errors and latency from the first preset whose series the workload's pods have. micrometer, otel, aspnet, python,
     /// go, node, http-generic, grpc, istio, linkerd, envoy: errors and latency from these libraries and proxies.
     /// container-memory: working set of the containers against their limits. container-cpu-throttling: periods in which
-    /// containers were throttled, shown only unless it is given a weight.
+    /// containers were throttled, shown only unless it is given a weight. nginx-ingress, traefik: errors and latency of a
+    /// `service`, counted by the ingress controller for old and new pods together, so that they are compared with the time
+    /// before the rollout only, and never certify health.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
+    /// The Service in this namespace whose requests the preset counts; for an `IngressRoute` of Traefik with a single
+    /// service, the name of the `IngressRoute`. Needed by nginx-ingress and traefik.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub service: Option<String>,
     /// Share of bad events among all, from two counters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<Ratio>,
@@ -292,11 +301,13 @@ pub struct SignalSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub weight: Option<i32>,
-    /// Whether health is certified only with this signal; true by default, false for gauges and throttling.
+    /// Whether health is certified only with this signal; true by default, false for gauges, throttling
+    /// and what a proxy counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critical: Option<bool>,
     /// A limit of your own for the share of bad events, in percent such as 50%: more than that over 2 minutes and at
-    /// least 20 requests is bad, whatever the old revision does. For ratios and the errors of a preset.
+    /// least 20 requests is bad, whatever the old revision does. For ratios and the errors of a preset that counts
+    /// requests of pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]{1,3}(\.[0-9]{1,4})?%$"))]
     pub max: Option<String>,
@@ -339,6 +350,10 @@ pub enum Preset {
     Linkerd,
     /// Envoy.
     Envoy,
+    /// ingress-nginx, per Service.
+    NginxIngress,
+    /// Traefik, per Service.
+    Traefik,
     /// Working set against limit.
     ContainerMemory,
     /// Throttled periods.

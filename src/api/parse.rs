@@ -74,6 +74,13 @@ pub fn policy(spec: &DeploymentGuardSpec, class: &GuardClassSpec) -> Result<Poli
             "is the guarded workload itself; name another one, which shares what it depends on",
         ));
     }
+    let uncompared = signals.iter().position(|signal| signal.is_proxied() && analysis.scorer == Scorer::Seed);
+    if let Some(index) = uncompared {
+        return Err(invalid(
+            format!("signals[{index}].preset"),
+            "is counted per Service and compared with the time before the rollout, which analysis.scorer Seed does not do",
+        ));
+    }
     Ok(Policy {
         target: target(spec)?,
         mode: asked_mode.min(mode(class.max_mode)),
@@ -114,6 +121,10 @@ pub fn class(spec: &GuardClassSpec) -> Vec<InvalidSpec> {
             found.push(invalid("prometheus.timeout", problem));
         }
         Ok(_) => {}
+    }
+    if let Some(index) = spec.presets.iter().position(|chosen| preset(*chosen).is_proxied()) {
+        let problem = "needs the name of a Service, so it can only stand in the signals of a guard";
+        found.push(invalid(format!("presets[{index}]"), problem));
     }
     found.extend(storm(&spec.storm_breaker).err());
     found.extend(providers::parse(spec).err());
@@ -279,6 +290,9 @@ fn of_class(class: &GuardClassSpec) -> Result<Vec<Signal>, InvalidSpec> {
     });
     let mut signals: Vec<Signal> = Vec::new();
     for one in presets {
+        if one.is_proxied() {
+            return Err(invalid("signals", format!("{PROXIED_CLASS}: {one}")));
+        }
         if signals.iter().any(|known| known.source == Source::Preset(one)) {
             continue;
         }
@@ -293,13 +307,44 @@ fn of_class(class: &GuardClassSpec) -> Result<Vec<Signal>, InvalidSpec> {
     Ok(signals)
 }
 
+/// Why a class cannot list them.
+const PROXIED_CLASS: &str =
+    "the class's presets hold one that needs the name of a Service, so list signals in the guard";
+
+/// A preset, with the Service that some of them need.
+fn of_preset(index: usize, chosen: Preset, service: Option<&str>) -> Result<Source, InvalidSpec> {
+    let field = || format!("signals[{index}].service");
+    match (chosen.is_proxied(), service) {
+        (true, Some(service)) if is_label(service) => {
+            Ok(Source::Proxied { preset: chosen, service: service.to_owned() })
+        }
+        (true, Some(_)) => Err(invalid(
+            field(),
+            "has 1 to 63 lower-case letters, digits and dashes, and neither begins nor ends with a dash",
+        )),
+        (true, None) => {
+            Err(invalid(field(), format!("is missing: {chosen} counts requests per Service, so name the workload's")))
+        }
+        (false, Some(_)) => Err(invalid(field(), "is for preset nginx-ingress and traefik only")),
+        (false, None) => Ok(Source::Preset(chosen)),
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    // Names of signals are DNS labels as well.
+    SignalName::parse(text).is_ok()
+}
+
 fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
     let field = |name: &str| format!("signals[{index}].{name}");
     let selector =
         |name: &str, text: &str| Selector::parse(text).map_err(|error| invalid(field(name), error.to_string()));
     let name = SignalName::parse(&spec.name).map_err(|problem| invalid(field("name"), problem))?;
     let source = match (&spec.preset, &spec.ratio, &spec.histogram, &spec.gauge) {
-        (Some(chosen), None, None, None) => Source::Preset(preset(*chosen)),
+        (Some(chosen), None, None, None) => of_preset(index, preset(*chosen), spec.service.as_deref())?,
+        _ if spec.service.is_some() => {
+            return Err(invalid(field("service"), "is for preset nginx-ingress and traefik only"));
+        }
         (None, Some(ratio), None, None) => {
             Source::Ratio { bad: selector("ratio.bad", &ratio.bad)?, total: selector("ratio.total", &ratio.total)? }
         }
@@ -318,23 +363,25 @@ fn signal(index: usize, spec: &SignalSpec) -> Result<Signal, InvalidSpec> {
     let counts = match &source {
         Source::Ratio { .. } => true,
         Source::Preset(preset) => preset.counts_requests(),
-        Source::Histogram { .. } | Source::Gauge { .. } => false,
+        Source::Histogram { .. } | Source::Gauge { .. } | Source::Proxied { .. } => false,
     };
     if max_ppm.is_some() && !counts {
         return Err(invalid(
             field("max"),
-            "limits a share of bad events; it needs a ratio or a preset that counts requests",
+            "limits a share of bad events; it needs a ratio or a preset that counts requests of pods",
         ));
     }
     if spec.critical == Some(true)
         && matches!(
             source,
-            Source::Gauge { .. } | Source::Preset(Preset::ContainerMemory | Preset::ContainerCpuThrottling)
+            Source::Gauge { .. }
+                | Source::Proxied { .. }
+                | Source::Preset(Preset::ContainerMemory | Preset::ContainerCpuThrottling)
         )
     {
         return Err(invalid(
             field("critical"),
-            "cannot be true for a gauge or for throttling: health is certified by requests only",
+            "cannot be true for a gauge, throttling or what a proxy counts: health is certified by requests of pods only",
         ));
     }
     let demands = Demands {
@@ -371,6 +418,8 @@ const fn preset(preset: guard::Preset) -> Preset {
         guard::Preset::Istio => Preset::Istio,
         guard::Preset::Linkerd => Preset::Linkerd,
         guard::Preset::Envoy => Preset::Envoy,
+        guard::Preset::NginxIngress => Preset::NginxIngress,
+        guard::Preset::Traefik => Preset::Traefik,
         guard::Preset::ContainerMemory => Preset::ContainerMemory,
         guard::Preset::ContainerCpuThrottling => Preset::ContainerCpuThrottling,
     }

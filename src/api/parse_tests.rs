@@ -62,6 +62,22 @@ fn what_cannot_be_used_is_named_with_its_cure() {
         (json!({"analysis": {"controls": [{"name": "api"}]}}), "spec.analysis.controls[0].name"),
         (json!({"signals": [{"name": "a", "preset": "http-generic", "max": "101%"}]}), "spec.signals[0].max"),
         (json!({"signals": [{"name": "m", "gauge": {"selector": "x"}, "max": "5%"}]}), "spec.signals[0].max"),
+        (json!({"signals": [{"name": "a", "preset": "nginx-ingress"}]}), "spec.signals[0].service"),
+        (json!({"signals": [{"name": "a", "preset": "traefik", "service": "we.b"}]}), "spec.signals[0].service"),
+        (json!({"signals": [{"name": "a", "preset": "istio", "service": "web"}]}), "spec.signals[0].service"),
+        (
+            json!({"signals": [{"name": "a", "preset": "traefik", "service": "web", "critical": true}]}),
+            "spec.signals[0].critical",
+        ),
+        (
+            json!({"signals": [{"name": "a", "preset": "traefik", "service": "web", "max": "50%"}]}),
+            "spec.signals[0].max",
+        ),
+        (json!({"signals": [{"name": "m", "gauge": {"selector": "x"}, "service": "web"}]}), "spec.signals[0].service"),
+        (
+            json!({"signals": [{"name": "a", "preset": "traefik", "service": "web"}], "analysis": {"scorer": "Seed"}}),
+            "spec.signals[0].preset",
+        ),
         (json!({"signals": [{"name": "m", "gauge": {"selector": "x"}, "critical": true}]}), "spec.signals[0].critical"),
         (json!({"signals": [{"name": "m", "gauge": {"selector": "x"}, "weight": 101}]}), "spec.signals[0].weight"),
         (
@@ -112,8 +128,13 @@ fn presets_of_a_class_that_are_called_the_same_get_numbers_and_none_stands_twice
 fn every_preset_of_the_table_can_be_written() {
     use crate::domain::signal::{Preset, Source};
     for preset in Preset::ALL.iter().copied().chain([Preset::Auto]) {
-        let spec = spec(&json!({"signals": [{"name": "a", "preset": preset.as_str()}]}));
+        let mut signal = json!({"name": "a", "preset": preset.as_str()});
+        if preset.is_proxied() {
+            signal["service"] = json!("web");
+        }
+        let spec = spec(&json!({"signals": [signal]}));
         let policy = parse::policy(&spec, &class("Enforce")).unwrap();
-        assert_eq!(policy.signals[0].source, Source::Preset(preset));
+        let named = Source::Proxied { preset, service: "web".to_owned() };
+        assert_eq!(policy.signals[0].source, if preset.is_proxied() { named } else { Source::Preset(preset) });
     }
 }

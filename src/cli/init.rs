@@ -91,7 +91,8 @@ struct Seen {
 impl Seen {
     async fn look(source: &PrometheusSource, sight: &Sight) -> Self {
         // One signal a preset, called like it.
-        let signals = Preset::ALL.iter().filter_map(|preset| {
+        let of_pods = Preset::ALL.iter().filter(|preset| !preset.is_proxied());
+        let signals = of_pods.filter_map(|preset| {
             let name = SignalName::parse(preset.as_str()).ok()?;
             Some(Signal { name, source: Source::Preset(*preset), demands: Demands::default() })
         });
@@ -192,7 +193,8 @@ fn signals(text: &mut String, target: &Target, sight: &Sight, seen: &Seen) {
     let Some(first) = counting.first().copied() else {
         let say = format!(
             "Nothing that a preset knows counts the requests of these pods (there are {}). Until something does, states of \
-             pods are what is judged. If your series have other names, list a ratio: docs/guard.md, Signals.",
+             pods are what is judged. If your series have other names, list a ratio: docs/guard.md, Signals. If only an ingress \
+             controller counts them, name the Service: docs/presets.md, Ingress controllers.",
             sight.pods.len()
         );
         comment(text, 2, &say);

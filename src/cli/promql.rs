@@ -4,13 +4,14 @@
 //! cluster, its Prometheus. Outputs: text; 0 if requests are counted, 2 for a guard that cannot be used, 3 if nothing
 //! counts its requests, 4 without an API server or Prometheus. Must never import: `console`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::process::ExitCode;
 
 use super::explain::plain;
 use super::sight::{self, Sight, Trouble};
 use crate::api::parse;
-use crate::domain::assess::{MetricReadings, MissingReason, Reading};
+use crate::domain::assess::{Measured, MetricReadings, MissingReason, Reading};
 use crate::domain::judge::Kind as SignalKind;
 use crate::domain::policy::{Kind, Policy};
 use crate::domain::rollout::PodName;
@@ -108,7 +109,12 @@ fn signal(wanted: &Wanted, readings: &MetricReadings, sight: &Sight) -> String {
     let pods: Vec<PodName> = sight.pods.iter().map(|pod| pod.pod.clone()).collect();
     line("query", Query::new(measure, &pods).as_str());
     let lives = sight.lives();
+    let proxied = measure.is_proxied();
     let found = readings.signals.iter().find(|signal| signal.name == wanted.name).map(|signal| &signal.reading);
+    if proxied {
+        line("all pods", &of_proxies(&wanted.name, found));
+        return text;
+    }
     for revision in sight.revisions() {
         let value = match found {
             Some(Reading::Value(found)) => sight::value(&wanted.name, found, &sight.names(&revision), &lives)
@@ -119,6 +125,21 @@ fn signal(wanted: &Wanted, readings: &MetricReadings, sight: &Sight) -> String {
         line(revision.as_str(), &value);
     }
     text
+}
+
+/// What proxies counted, for all revisions together.
+fn of_proxies(name: &str, found: Option<&Reading<Measured>>) -> String {
+    match found {
+        Some(Reading::Value(found)) => {
+            let proxies: BTreeSet<PodName> = match found {
+                Measured::Ratio(counters) | Measured::Histogram(counters) => counters.pods.keys().cloned().collect(),
+                Measured::Gauge(_) => BTreeSet::new(),
+            };
+            sight::value(name, found, &proxies, &[]).unwrap_or_else(|| "nothing in the last 5 minutes".to_owned())
+        }
+        Some(other) => format!("missing: {}", other.sentence()),
+        None => "missing".to_owned(),
+    }
 }
 
 /// Whether something that may decide counts events of the pods.

@@ -42,6 +42,9 @@ pub async fn read(
     (since, interval): (jiff::Timestamp, Interval),
 ) -> Vec<Seen> {
     let mut seen = Vec::new();
+    // What a proxy counts is the guarded workload's Service, not the control's.
+    let signals = policy.signals.iter().filter(|signal| !signal.is_proxied()).cloned().collect();
+    let policy = &Policy { signals, ..policy.clone() };
     for target in &policy.analysis.controls {
         let Some(mut control) = refresh(case, target).await else { continue };
         let pods = case.ctx.pods.of_owners(&control.workload.1.pod_owners());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::memory::Past;
-use crate::domain::assess::{Measured, MetricReadings, share_of_limit};
+use crate::domain::assess::{self, Measured, MetricReadings, share_of_limit};
 use crate::domain::evidence::{Counters, GaugePoint, PodLife, bin, scrape_interval};
 use crate::domain::judge::{History, MAX_HISTORY_STEPS, SignalHistory};
 use crate::domain::policy::{Interval, Policy};
@@ -187,19 +187,46 @@ impl Reader<'_> {
 
     fn history(&self, readings: &MetricReadings, reach: Duration, resolution: Duration) -> History {
         let from = self.before.checked_sub(reach).unwrap_or(Timestamp::UNIX_EPOCH);
-        let signals = readings.signals.iter().map(|signal| match signal.reading.value() {
-            Some(Measured::Ratio(found) | Measured::Histogram(found)) => {
-                let long = reach > *REACHES.first().unwrap_or(&reach);
-                self.counted(found, from, resolution, long)
-            }
-            Some(Measured::Gauge(points)) => self.valued(points, resolution, signal.term == Some(Term::Memory)),
-            None => SignalHistory::default(),
-        });
+        let signals =
+            readings.signals.iter().zip(self.proxied()).map(|(signal, proxied)| match signal.reading.value() {
+                Some(Measured::Ratio(found) | Measured::Histogram(found)) => {
+                    let long = reach > *REACHES.first().unwrap_or(&reach);
+                    if proxied {
+                        let lives = assess::lives(found, self.alone_since());
+                        // Where pods cannot be told apart, nobody knows what was their own start.
+                        SignalHistory { start: Vec::new(), ..self.counted(found, &lives, from, resolution, long) }
+                    } else {
+                        self.counted(found, self.old, from, resolution, long)
+                    }
+                }
+                Some(Measured::Gauge(points)) => self.valued(points, resolution, signal.term == Some(Term::Memory)),
+                None => SignalHistory::default(),
+            });
         History { signals: signals.collect() }
     }
 
-    fn counted(&self, found: &Counters, from: Timestamp, resolution: Duration, long: bool) -> SignalHistory {
-        let binned = bin(found, self.old, from, self.before, resolution);
+    /// For each full name, whether a proxy counts it.
+    fn proxied(&self) -> Vec<bool> {
+        let each = |signal: &Signal| vec![signal.is_proxied(); signal.full_names().len()];
+        self.policy.signals.iter().flat_map(each).collect()
+    }
+
+    /// From when on the old revision alone served, as far as is known: when its youngest pod was out of its warm-up. Before
+    /// that, another revision may have been behind the same Service.
+    fn alone_since(&self) -> Option<Timestamp> {
+        let known = |life: &&PodLife| life.created > Timestamp::UNIX_EPOCH && life.created < self.before;
+        self.old.iter().filter(known).filter_map(|life| life.grown_from).max()
+    }
+
+    fn counted(
+        &self,
+        found: &Counters,
+        lives: &[PodLife],
+        from: Timestamp,
+        resolution: Duration,
+        long: bool,
+    ) -> SignalHistory {
+        let binned = bin(found, lives, from, self.before, resolution);
         let tests = |row: &[u64]| -> Vec<Counts> {
             let total = row.first().copied().unwrap_or(0);
             let parts = row.get(1..).unwrap_or_default();
@@ -265,10 +292,13 @@ impl Reader<'_> {
         let length = self.policy.analysis.window.min(Duration::from_mins(30)) + self.policy.analysis.warmup;
         let until = first.checked_add(length).unwrap_or(self.before).min(self.before);
         let readings = self.between(first, until, resolution).await?;
-        for (known, signal) in history.signals.iter_mut().zip(&readings.signals) {
+        for ((known, signal), proxied) in history.signals.iter_mut().zip(&readings.signals).zip(self.proxied()) {
+            if proxied {
+                continue;
+            }
             match signal.reading.value() {
                 Some(Measured::Ratio(found) | Measured::Histogram(found)) => {
-                    known.start = self.counted(found, first, resolution, false).start;
+                    known.start = self.counted(found, self.old, first, resolution, false).start;
                 }
                 Some(Measured::Gauge(points)) => {
                     let values = self.valued(points, resolution, signal.term == Some(Term::Memory)).values;

@@ -317,10 +317,11 @@ impl Policy {
             signal.full_names().into_iter().map(|name| {
                 let term = Term::of(&name);
                 let kind = match (&signal.source, term) {
-                    (Source::Histogram { .. }, _) | (Source::Preset(_), Some(Term::Latency)) => SignalKind::Tail,
+                    (Source::Histogram { .. }, _)
+                    | (Source::Preset(_) | Source::Proxied { .. }, Some(Term::Latency)) => SignalKind::Tail,
                     (Source::Gauge { .. } | Source::Preset(_), Some(Term::Memory)) => SignalKind::Leak,
                     (Source::Gauge { .. }, _) => SignalKind::Level,
-                    (Source::Ratio { .. } | Source::Preset(_), _) => SignalKind::Ratio,
+                    (Source::Ratio { .. } | Source::Preset(_) | Source::Proxied { .. }, _) => SignalKind::Ratio,
                 };
                 let gauge = matches!(kind, SignalKind::Level | SignalKind::Leak);
                 // Being throttled harms nobody by itself: what it does to users is seen in their requests.
@@ -331,12 +332,13 @@ impl Policy {
                     term,
                     kind,
                     weight: signal.demands.weight.unwrap_or(weight),
-                    critical: signal.demands.critical.unwrap_or(!gauge && !throttling),
+                    critical: signal.demands.critical.unwrap_or(!gauge && !throttling && !signal.is_proxied()),
                     max_ppm: signal.demands.max_ppm.filter(|_| kind == SignalKind::Ratio),
                     // Memory is read in percent of its limit.
                     limit: (kind == SignalKind::Leak).then_some(100),
                     on_no_data: signal.demands.on_no_data,
                     dry_run: signal.demands.dry_run,
+                    proxied: signal.is_proxied(),
                 }
             })
         });

@@ -238,7 +238,8 @@ fn unexcused(page: &str, text: &str) -> BTreeMap<&'static str, Vec<String>> {
 #[test]
 fn commands_of_others_are_run_by_a_test_or_the_page_says_that_they_are_not() {
     let pages = fences::pages();
-    let found: Vec<_> = pages.iter().map(|(page, text)| unexcused(page, text)).filter(|found| !found.is_empty()).collect();
+    let found: Vec<_> =
+        pages.iter().map(|(page, text)| unexcused(page, text)).filter(|found| !found.is_empty()).collect();
     assert!(
         found.is_empty(),
         "write \"The commands of A and B{NOT_RUN}.\", or <!-- run by e2e/FILE.rs::TEST --> above the block:\n{found:#?}"

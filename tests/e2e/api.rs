@@ -58,7 +58,7 @@ pub async fn the_api_server_refuses_each_bad_spec_with_its_sentence(scene: Scene
 /// A class in which only what the case names is unusual.
 fn class_of(case: &Value) -> Value {
     let mut spec = json!({"prometheus": {"url": "http://prometheus"}});
-    for field in ["prometheus", "budgets"].into_iter().filter(|field| !case[field].is_null()) {
+    for field in ["prometheus", "presets", "budgets"].into_iter().filter(|field| !case[field].is_null()) {
         spec[field] = case[field].clone();
     }
     if let Some(fields) = case["provider"].as_object() {

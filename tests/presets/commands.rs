@@ -34,8 +34,12 @@ fn object(path: &str) -> (u16, Value) {
 }
 
 fn guard(namespace: &str) -> Value {
+    let mut spec = json!({"targetRef": {"name": "api"}});
+    if namespace == "nginx-ingress" {
+        spec["signals"] = json!([{"name": "ingress", "preset": "nginx-ingress", "service": "bad"}]);
+    }
     json!({"apiVersion": "deploymentguard.dev/v1alpha1", "kind": "DeploymentGuard",
-        "metadata": {"name": "api", "namespace": namespace, "uid": "g1"}, "spec": {"targetRef": {"name": "api"}}})
+        "metadata": {"name": "api", "namespace": namespace, "uid": "g1"}, "spec": spec})
 }
 
 fn class() -> Value {
@@ -146,6 +150,10 @@ pub fn wrong(prometheus: &str) -> Vec<String> {
         0,
         &["http/errors\n", found, asked, ", 25.", ", 1.5", "95th percentile", "cpu/throttling"],
     );
+    let shown = ask(&["promql", "api"], "nginx-ingress");
+    let from = "nginx-ingress of bad: what the proxy counts for all pods of the Service together";
+    let asked = "sum by (instance) (nginx_ingress_controller_requests{";
+    expect("promql of a Service", &shown, 0, &["ingress/errors\n", from, asked, "all pods", " %", "95th percentile"]);
     let shown = ask(&["promql", "api"], "container-memory");
     let missing = "missing      none of the known request counters exists for these pods";
     expect("promql of nothing that counts", &shown, 3, &[missing, "% of the limit"]);

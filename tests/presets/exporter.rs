@@ -1,5 +1,6 @@
 //! Programs that export what a fixture says, with counters that move.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,6 +27,30 @@ impl Fixture {
             lines
         };
         Self { name: name.to_owned(), good: section("good"), bad: section("bad") }
+    }
+
+    /// Whether it is a proxy, which counts of two Services, `good` and `bad`, what reached them in old pods and in new ones.
+    fn is_proxied(&self) -> bool {
+        self.good.iter().any(|line| line.contains("SERVICE"))
+    }
+
+    /// What a scrape of a proxy gets: new pods serve everything from `before` on.
+    fn of_proxy(&self, pod: &str, seconds: f64, before: f64) -> String {
+        let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+        for (service, section) in [("good", &self.good), ("bad", &self.bad)] {
+            let parts = [(&self.good, seconds.min(before)), (section, (seconds - before).max(0.0))];
+            for (line, seconds) in parts.iter().flat_map(|(lines, seconds)| lines.iter().map(|line| (line, *seconds))) {
+                let Some((series, value)) = line.rsplit_once(' ').filter(|_| !line.starts_with('#')) else { continue };
+                let series = series.replace("SERVICE", service).replace("SPACE", &self.name).replace("POD", pod);
+                let series = series.replace("namespace=\"shop\"", &format!("namespace=\"{}\"", self.name));
+                *sums.entry(series).or_default() += value.parse::<f64>().unwrap() * seconds;
+            }
+        }
+        let mut text = String::new();
+        for (series, value) in sums {
+            let _ = writeln!(text, "{series} {}", value.floor());
+        }
+        text
     }
 
     /// What a scrape of a pod gets after so many seconds.
@@ -125,7 +150,11 @@ fn answer(stream: &TcpStream, fixtures: &[Fixture], started: Option<Instant>, be
     let (name, pod) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let fixture = fixtures.iter().find(|fixture| fixture.name == name);
     let since = if pod.contains("old") { Duration::ZERO } else { before };
+    let fixture = fixture.filter(|fixture| !fixture.is_proxied() || pod.contains("old"));
     let (code, body) = match (fixture, started.and_then(|started| started.elapsed().checked_sub(since))) {
+        (Some(fixture), Some(age)) if fixture.is_proxied() => {
+            (200, fixture.of_proxy(pod, age.as_secs_f64(), before.as_secs_f64()))
+        }
         (Some(fixture), Some(age)) => (200, fixture.exposition(pod, age.as_secs_f64())),
         (Some(_), None) => (503, String::new()),
         (None, _) => (404, String::new()),

@@ -20,10 +20,18 @@ impl Prometheus {
         let mut config = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n\
                           - job_name: pods\n  honor_labels: true\n  static_configs:\n"
             .to_owned();
-        for (namespace, pod) in targets {
+        let (renamed, kept): (Vec<_>, Vec<_>) = targets.iter().partition(|(space, _)| space.ends_with("-renamed"));
+        for (namespace, pod) in kept {
             let path = format!("/{namespace}/{pod}");
-            let labels = format!("{{__metrics_path__: {path}, namespace: {namespace}, pod: {pod}}}");
-            let _ = writeln!(config, "  - targets: ['{address}']\n    labels: {labels}");
+            let own = format!("instance: {namespace}-{pod}, namespace: {namespace}, pod: {pod}");
+            let _ = writeln!(config, "  - targets: ['{address}']\n    labels: {{__metrics_path__: {path}, {own}}}");
+        }
+        // Labels of a target of its own, as the Prometheus Operator gives them, and those of the exporter are renamed.
+        config.push_str("- job_name: renamed\n  static_configs:\n");
+        for (namespace, pod) in renamed {
+            let path = format!("/{namespace}/{pod}");
+            let own = format!("instance: {namespace}-{pod}, namespace: ingress-nginx, pod: {pod}, service: metrics");
+            let _ = writeln!(config, "  - targets: ['{address}']\n    labels: {{__metrics_path__: {path}, {own}}}");
         }
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();

@@ -39,6 +39,7 @@ fn signal(name: &str, kind: Kind) -> SignalSettings {
         limit: None,
         on_no_data: OnNoData::Inconclusive,
         dry_run: false,
+        proxied: false,
     }
 }
 

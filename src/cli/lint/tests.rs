@@ -70,7 +70,7 @@ fn every_rule_of_the_definitions_is_kept_without_a_cluster() {
     }
     for case in table["classes"].as_array().unwrap() {
         let mut spec = json!({"prometheus": {"url": "http://prometheus"}});
-        for field in ["prometheus", "budgets"].into_iter().filter(|field| !case[field].is_null()) {
+        for field in ["prometheus", "presets", "budgets"].into_iter().filter(|field| !case[field].is_null()) {
             spec[field] = case[field].clone();
         }
         if let Some(fields) = case["provider"].as_object() {

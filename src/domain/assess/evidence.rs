@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::proxied::{self, Mixture};
 use super::{
     AssessInput, AssessState, Assessment, Measured, MissingReason, Part, Reading, RecordMetrics, RolloutView,
     SignalReading, SignalVerdict, SignalView, Standing, quantile_ms,
@@ -59,9 +60,9 @@ impl EvidenceState {
 
 /// What the readings of one evaluation held besides closed steps.
 #[derive(Default)]
-struct Extras {
-    scrape: Option<Duration>,
-    p95_ms: Option<f64>,
+pub(super) struct Extras {
+    pub(super) scrape: Option<Duration>,
+    pub(super) p95_ms: Option<f64>,
     pods: BTreeMap<Timestamp, (u64, u64)>,
     steps: Vec<(Observed, bool)>,
 }
@@ -84,7 +85,8 @@ pub(super) fn assess(before: &EvidenceState, input: &AssessInput<'_>, analysis: 
         }
     };
     let mut extras = Extras::default();
-    let steps = closed_steps(input.readings.signals.iter(), input, &state, &mut extras);
+    let mixture = Mixture::of(input.lives, analysis.warmup);
+    let steps = closed_steps(input.readings.signals.iter(), input, &state, mixture, &mut extras);
     let (controls, suffers) = judge_controls(before, input, view, analysis);
     let limits = view.settings.limits();
     let mut judgement = judge::judge(view.settings, &state);
@@ -127,7 +129,9 @@ fn judge_controls(
     let mut suffers = false;
     let errors = |name: &str| Term::of(name) == Some(Term::Errors);
     for control in view.controls {
-        let signals: Vec<_> = view.settings.signals.iter().filter(|signal| errors(&signal.name)).cloned().collect();
+        // What a proxy counts is the guarded workload's Service.
+        let own = |signal: &&judge::SignalSettings| errors(&signal.name) && !signal.proxied;
+        let signals: Vec<_> = view.settings.signals.iter().filter(own).cloned().collect();
         let settings = judge::Settings {
             baseline: judge::Baseline::History,
             tells_young: false,
@@ -141,7 +145,7 @@ fn judge_controls(
         });
         let seen = AssessInput { lives: control.lives, readings: control.readings, ..*input };
         let readings = control.readings.signals.iter().filter(|reading| errors(&reading.name));
-        for (at, steps) in closed_steps(readings, &seen, state, &mut Extras::default()) {
+        for (at, steps) in closed_steps(readings, &seen, state, Mixture::default(), &mut Extras::default()) {
             let signals = steps.into_iter().map(|step| step.map(|(seen, _)| seen)).collect();
             state.step(control.history, &[], &Observed { at, signals, pods: None, settled: false });
         }
@@ -214,13 +218,20 @@ fn closed_steps<'a>(
     readings: impl Iterator<Item = &'a SignalReading>,
     input: &AssessInput<'_>,
     state: &State,
+    mixture: Mixture,
     extras: &mut Extras,
 ) -> ClosedSteps {
     let mut steps = ClosedSteps::new();
     let count = state.signals.len();
     let judged = state.signals.iter().zip(&state.design.signals);
     for (index, (reading, (signal, design))) in readings.zip(judged).enumerate() {
-        for (until, seen) in closed(reading, input, state, signal.until, design, extras) {
+        let own = match &reading.reading {
+            Reading::Value(Measured::Ratio(counters) | Measured::Histogram(counters)) if design.proxied => {
+                proxied::closed(counters, signal.until, design, mixture, extras)
+            }
+            _ => closed(reading, input, state, signal.until, design, extras),
+        };
+        for (until, seen) in own {
             // A gauge's stretch is known to be complete one step after its end.
             let late = if matches!(seen, Seen::Values { .. }) { step_length(state) } else { SignedDuration::ZERO };
             let at = until.checked_add(late).unwrap_or(until);
@@ -439,7 +450,7 @@ fn silence(state: &State, view: RolloutView<'_>) -> Option<Silence> {
         .iter()
         .zip(&state.design.signals)
         .enumerate()
-        .find(|(_, (_, design))| Term::of(&design.name) == Some(Term::Errors))?;
+        .find(|(_, (_, design))| Term::of(&design.name) == Some(Term::Errors) && !design.proxied)?;
     let cell = signal.cells.first()?;
     let past = view.history?.signals.get(index)?;
     let latest = past.steps.iter().rev().take(20).filter_map(|row| row.first()).copied().sum::<Counts>();

@@ -39,6 +39,7 @@ fn settings() -> Settings {
         limit: None,
         on_no_data: OnNoData::Inconclusive,
         dry_run: false,
+        proxied: false,
     };
     Settings {
         alpha_ppm: 10_000,

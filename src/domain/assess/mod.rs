@@ -6,6 +6,7 @@
 
 mod describe;
 mod evidence;
+mod proxied;
 mod quantile;
 mod seed;
 mod show;
@@ -23,6 +24,7 @@ use super::process::Counts;
 use super::signal::Term;
 
 pub use evidence::EvidenceState;
+pub use proxied::lives;
 pub use quantile::{Quantile, quantile_ms};
 pub use seed::{STREAK, SeedState, THRESHOLD, score, share_of_limit};
 
@@ -37,6 +39,8 @@ pub enum MissingReason {
     NoStatusLabel,
     /// None of the known histograms exists.
     NoHistogram,
+    /// No proxy counts requests of a Service of that name.
+    NoSuchService,
     /// No container has a memory limit.
     NoMemoryLimit,
     /// No pods were asked for.
@@ -58,6 +62,7 @@ impl MissingReason {
             Self::NoRequestCounter => "none of the known request counters exists for these pods",
             Self::NoStatusLabel => "the request counter has no label that carries the status",
             Self::NoHistogram => "none of the known response time histograms exists for these pods",
+            Self::NoSuchService => "no proxy counts requests of a Service of that name in this namespace",
             Self::NoMemoryLimit => "no container has a memory limit",
             Self::NoPods => "there are no pods to read",
             Self::NoRequests => "no requests were counted in this period",
@@ -219,7 +224,10 @@ impl AssessState {
     pub fn is_silent(&self) -> bool {
         match self {
             Self::Evidence(EvidenceState { state: Some(state), .. }) => {
-                state.signals.iter().flat_map(|signal| &signal.cells).all(|cell| cell.new.total == 0)
+                // What a proxy counts says nothing about which pods serve.
+                let mut own = state.signals.iter().zip(&state.design.signals).filter(|(_, design)| !design.proxied);
+                own.clone().next().is_some()
+                    && own.all(|(signal, _)| signal.cells.iter().all(|cell| cell.new.total == 0))
             }
             Self::Evidence(_) | Self::Seed(_) => false,
         }

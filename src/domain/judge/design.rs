@@ -61,6 +61,7 @@ pub enum Overlap {
 /// One signal, fixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each stands by itself, and is written so")]
 pub struct SignalDesign {
     /// Full name.
     pub name: String,
@@ -94,6 +95,9 @@ pub struct SignalDesign {
     /// There was nothing of it before the rollout.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unseen: bool,
+    /// Counted by a proxy for old and new pods together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proxied: bool,
 }
 
 /// A rollout, fixed.
@@ -137,7 +141,11 @@ impl Design {
             .enumerate()
             .map(|(index, signal)| {
                 let history = history.signals.get(index).unwrap_or(&none);
-                let strata = strata(settings, history, overlap, warmup + 4 * step, signal.kind);
+                let strata = if signal.proxied {
+                    proxied_strata(settings.baseline, history)
+                } else {
+                    strata(settings, history, overlap, warmup + 4 * step, signal.kind)
+                };
                 SignalDesign::new(signal, history, strata, each, settings.first_wave)
             })
             .collect();
@@ -218,6 +226,12 @@ fn strata(settings: &Settings, history: &SignalHistory, overlap: Overlap, long: 
     Strata { young: 0, ..all }.whole()
 }
 
+/// What a proxy counts has no side of its own for old pods: history or nothing.
+fn proxied_strata(baseline: Baseline, history: &SignalHistory) -> Strata {
+    let compared = matches!(baseline, Baseline::Auto | Baseline::History) && history.is_enough();
+    Strata { history: if compared { PPM } else { 0 }, ..Strata::default() }
+}
+
 impl SignalDesign {
     fn new(
         signal: &SignalSettings,
@@ -240,6 +254,7 @@ impl SignalDesign {
             history_steps: u32::try_from(history.steps.len().max(history.values.len())).unwrap_or(u32::MAX),
             noisy: false,
             unseen: !history.has_data(),
+            proxied: signal.proxied,
         };
         match signal.kind {
             Kind::Ratio | Kind::Slow => design.measure_counts(history, &[0], first_wave),

@@ -280,8 +280,17 @@ fn shown(signal: &super::SignalState, design: &super::SignalDesign) -> (String, 
     (text(cell.new), text(old), Some((cell.new, old)))
 }
 
+/// What is said of every signal that a proxy counts.
+const PROXIED: &str = "compared with the time before the rollout only, because the proxy counts per Service, old and new \
+                       pods together; it may show harm, never health";
+
 /// What the signal is measured by.
 fn terms(design: &super::SignalDesign, signal: &super::SignalState) -> String {
+    let own = own_terms(design, signal);
+    if design.proxied { format!("{PROXIED}; {own}") } else { own }
+}
+
+fn own_terms(design: &super::SignalDesign, signal: &super::SignalState) -> String {
     if design.unseen && design.weight == 0 {
         return "not seen before the rollout, so it gives no evidence".to_owned();
     }
@@ -290,6 +299,9 @@ fn terms(design: &super::SignalDesign, signal: &super::SignalState) -> String {
     }
     if design.weight == 0 && design.noisy {
         return "too noisy: it changes by itself more than threefold, so it gives no evidence".to_owned();
+    }
+    if design.proxied && design.strata == super::Strata::default() {
+        return "there is no time before the rollout to compare with, so it gives no evidence".to_owned();
     }
     if design.weight == 0 {
         return "shown only".to_owned();
@@ -310,7 +322,8 @@ fn smallest_unseen(state: &State) -> String {
         .signals
         .iter()
         .zip(&state.design.signals)
-        .filter(|(_, design)| design.weight > 0)
+        // Other pods behind the same proxy hide a rise, so nothing is excluded by it.
+        .filter(|(_, design)| design.weight > 0 && !design.proxied)
         .filter_map(|(signal, design)| {
             let total = signal.cells.first()?.new.total;
             match excluded(signal, design) {

@@ -113,6 +113,8 @@ pub struct SignalSettings {
     pub on_no_data: OnNoData,
     /// Shown, but of no influence.
     pub dry_run: bool,
+    /// Counted by a proxy for old and new pods together, so that only the time before the rollout can be compared with.
+    pub proxied: bool,
 }
 
 /// What a rollout is judged by, as asked for.

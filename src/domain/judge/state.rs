@@ -281,7 +281,11 @@ impl SignalState {
                 let Some(paired) = paired else { continue };
                 cell.paired = cell.paired.plus(paired);
                 cell.history.step(onset, past.cap(), &past.increments(large, paired));
-                cell.safety_history.step(safety_past.cap(), &safety_past.increments(large, paired));
+                // Other pods behind the same proxy hide harm: that makes its evidence smaller, which is safe, and would make
+                // that of health larger, which is not.
+                if !fixed.proxied {
+                    cell.safety_history.step(safety_past.cap(), &safety_past.increments(large, paired));
+                }
             } else if sides.young.is_some() {
                 let start = test.and_then(|test| history.started(test, t));
                 let Some(against) = start.or(paired) else { continue };

@@ -19,6 +19,7 @@ fn ratio(name: &str) -> SignalSettings {
         limit: None,
         on_no_data: OnNoData::Inconclusive,
         dry_run: false,
+        proxied: false,
     }
 }
 
@@ -264,4 +265,78 @@ fn memory_that_is_well_gives_no_score_while_errors_have_nothing_to_be_compared_w
     let judged = judged.unwrap();
     assert_eq!((&judged.finding, judged.score), (&Finding::Inconclusive, None), "{}", judged.reasoning);
     assert_eq!(judged.uncompared, "error rate 20 % and nothing to compare it with (400 of 2,000 requests)");
+}
+
+/// A Service behind a proxy, whose requests nobody can tell apart.
+fn behind_a_proxy(history: History) -> Run {
+    let mut settings = settings(Baseline::Auto);
+    settings.signals[0].proxied = true;
+    Run::new(settings, history)
+}
+
+#[test]
+fn what_a_proxy_counts_is_compared_with_history_alone_and_says_so() {
+    let mut run = behind_a_proxy(history(7, 750, 60));
+    let design = &run.state.design.signals[0];
+    assert_eq!(design.strata, Strata { history: PPM, ..Strata::default() });
+    let judged = (0..8).map(|_| run.step(counts(38, 750), None)).last().unwrap();
+    assert_eq!(judged.finding, Finding::Harm { history_only: false });
+    assert!(judged.reasoning.contains("before the rollout"), "{}", judged.reasoning);
+    assert!(judged.signals[0].terms.contains("because the proxy counts per Service"), "{}", judged.signals[0].terms);
+    run.settings.history_may_enforce = false;
+    assert_eq!(judge(&run.settings, &run.state).finding, Finding::Harm { history_only: true });
+    assert!(run.state.ln_e_concurrent() < 0.0);
+}
+
+#[test]
+fn what_a_proxy_counts_never_proves_health_even_where_the_same_counts_of_pods_would() {
+    let certified = |proxied: bool| {
+        let mut settings = settings(Baseline::History);
+        settings.signals[0].proxied = proxied;
+        let mut run = Run::new(settings, history(7, 750, 600));
+        (0..119).any(|_| {
+            let judged = run.step(counts(7, 750), None);
+            assert!(!proxied || !judged.reasoning.contains("is excluded"), "{}", judged.reasoning);
+            assert!(!proxied || judged.signals[0].ln_safety <= 0.0);
+            judged.finding == Finding::Certified
+        })
+    };
+    assert_eq!((certified(false), certified(true)), (true, false));
+}
+
+#[test]
+fn without_enough_history_or_with_old_pods_asked_for_a_proxy_gives_no_evidence() {
+    let mut settings = settings(Baseline::Concurrent);
+    settings.signals[0].proxied = true;
+    for mut run in [behind_a_proxy(history(7, 750, 19)), Run::new(settings, history(7, 750, 60))] {
+        assert_eq!(run.state.design.signals[0].weight, 0);
+        let judged = (0..50).map(|_| run.step(counts(700, 750), None)).last().unwrap();
+        assert_eq!(judged.finding, Finding::NoBaseline);
+        assert!(judged.signals[0].terms.contains("gives no evidence"), "{}", judged.signals[0].terms);
+    }
+}
+
+#[test]
+fn a_state_of_what_a_proxy_counts_comes_back_to_the_bit() {
+    let mut run = behind_a_proxy(history(7, 750, 60));
+    for _ in 0..5 {
+        run.step(counts(9, 750), None);
+    }
+    assert_eq!(State::decode(&run.state.encode()), Some(run.state));
+}
+
+proptest::proptest! {
+    #[test]
+    fn requests_that_old_pods_answer_well_never_make_the_evidence_larger(
+        steps in proptest::collection::vec((0_u64..60, 0_u64..=100), 1..40),
+    ) {
+        let mut diluted = behind_a_proxy(history(7, 750, 60));
+        let mut undiluted = behind_a_proxy(history(7, 750, 60));
+        for (bad, kept) in steps {
+            // Of the requests that would have failed on new pods, this part failed; the others reached old pods.
+            diluted.step(counts(bad * kept / 100, 750), None);
+            undiluted.step(counts(bad, 750), None);
+            proptest::prop_assert!(diluted.state.ln_e() <= undiluted.state.ln_e() + 1e-12);
+        }
+    }
 }

@@ -156,6 +156,8 @@ impl Asking {
             limit: if gauge { self.limit } else { None },
             on_no_data: self.on_no_data,
             dry_run: self.dry_run,
+            // Of a recorded rollout that is fixed with the rest.
+            proxied: false,
         }
     }
 

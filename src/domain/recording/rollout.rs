@@ -33,6 +33,7 @@ pub(super) struct Fixed {
     history_steps: Option<u32>,
     noisy: Option<bool>,
     unseen: Option<bool>,
+    pub(super) proxied: bool,
 }
 
 impl Rollout {
@@ -120,6 +121,7 @@ impl Rollout {
             signal.history_steps = fixed.history_steps.unwrap_or(signal.history_steps);
             signal.noisy = fixed.noisy.unwrap_or(signal.noisy);
             signal.unseen = fixed.unseen.unwrap_or(signal.unseen);
+            signal.proxied |= fixed.proxied;
             if fixed.kind.is_some() || fixed.sigma.is_some() {
                 signal.sigma = fixed.sigma;
             }
@@ -129,7 +131,7 @@ impl Rollout {
 
 impl Fixed {
     fn read(json: &Json<'_>, path: &Path<'_>) -> Result<Self, Wrong> {
-        let fields = json.fields(path, &["kind", "strata", "sigma", "historySteps", "noisy", "unseen"])?;
+        let fields = json.fields(path, &["kind", "strata", "sigma", "historySteps", "noisy", "unseen", "proxied"])?;
         let of = |name: &'static str| fields.get(name);
         let words = [
             ("ratio", Kind::Ratio),
@@ -161,6 +163,7 @@ impl Fixed {
             history_steps: of("historySteps").map(|json| small(json, &path.field("historySteps"), 0)).transpose()?,
             noisy: flag("noisy")?,
             unseen: flag("unseen")?,
+            proxied: flag("proxied")?.unwrap_or(false),
         })
     }
 }

@@ -382,6 +382,7 @@ fn asked(baseline: Baseline, tells_young: bool) -> Settings {
         limit: (kind == Kind::Leak).then_some(90),
         on_no_data: crate::domain::judge::OnNoData::Pass,
         dry_run: false,
+        proxied: kind == Kind::Ratio && baseline == Baseline::History,
     };
     Settings {
         alpha_ppm: 12_345,

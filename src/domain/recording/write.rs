@@ -167,6 +167,9 @@ fn fixed(signal: &SignalDesign) -> Value {
     if let (Some(sigma), Some(entry)) = (signal.sigma, entry.as_object_mut()) {
         entry.insert("sigma".to_owned(), json!(sigma.map(share)));
     }
+    if let (true, Some(entry)) = (signal.proxied, entry.as_object_mut()) {
+        entry.insert("proxied".to_owned(), json!(true));
+    }
     entry
 }
 

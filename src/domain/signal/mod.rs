@@ -4,6 +4,7 @@
 //! Prometheus listed. Outputs: `Signal`, `Measure`, PromQL. Must never import: other rooms.
 
 mod presets;
+mod proxied;
 mod query;
 mod resolve;
 mod selector;
@@ -13,6 +14,7 @@ use std::fmt;
 use super::judge::OnNoData;
 
 pub use presets::{Durations, Held, Known, Preset, Requests, Shape};
+pub use proxied::{Address, addresses};
 pub use query::{LABEL, PART_AT, PART_BAD, PART_BUCKET, PART_TOTAL, PART_VALUE, Query};
 pub use resolve::{Found, LabelSet, Resolved, discovery_selector, measure_of, named_pods_selector, resolve};
 pub use selector::{Matcher, Operator, Selector, SelectorError};
@@ -100,6 +102,13 @@ impl fmt::Display for Term {
 pub enum Source {
     /// A ready-made set.
     Preset(Preset),
+    /// A ready-made set that a proxy counts for a whole Service, old and new pods together.
+    Proxied {
+        /// Which.
+        preset: Preset,
+        /// The Service, in the guard's namespace.
+        service: String,
+    },
     /// Bad events of all events: two counters.
     Ratio {
         /// Counter of bad events.
@@ -150,7 +159,9 @@ impl Signal {
     #[must_use]
     pub fn full_names(&self) -> Vec<String> {
         match &self.source {
-            Source::Preset(preset) => preset.parts().iter().map(|part| format!("{}/{part}", self.name)).collect(),
+            Source::Preset(preset) | Source::Proxied { preset, .. } => {
+                preset.parts().iter().map(|part| format!("{}/{part}", self.name)).collect()
+            }
             _ => vec![self.name.to_string()],
         }
     }
@@ -159,9 +170,15 @@ impl Signal {
     #[must_use]
     pub const fn preset(&self) -> Option<Preset> {
         match self.source {
-            Source::Preset(preset) => Some(preset),
+            Source::Preset(preset) | Source::Proxied { preset, .. } => Some(preset),
             _ => None,
         }
+    }
+
+    /// Whether a proxy counts it for a whole Service, so that only the time before the rollout can be compared with.
+    #[must_use]
+    pub const fn is_proxied(&self) -> bool {
+        matches!(self.source, Source::Proxied { .. })
     }
 
     /// Whether the source can give what the name promises.
@@ -171,7 +188,7 @@ impl Signal {
     pub fn check(&self) -> Result<(), String> {
         let term = Term::of(self.name.as_str());
         let needs = match (&self.source, term) {
-            (Source::Preset(_), _)
+            (Source::Preset(_) | Source::Proxied { .. }, _)
             | (_, None)
             | (Source::Ratio { .. }, Some(Term::Errors))
             | (Source::Histogram { .. }, Some(Term::Latency))
@@ -191,6 +208,8 @@ impl Signal {
     pub fn measure(&self) -> Option<Measure> {
         match &self.source {
             Source::Preset(preset) => measure_of(*preset),
+            // Which labels carry namespace and Service is seen in the series.
+            Source::Proxied { .. } => None,
             Source::Ratio { bad, total } => Some(Measure::Ratio { bad: bad.clone(), total: total.clone() }),
             Source::Histogram { buckets } => Some(Measure::Histogram {
                 buckets: buckets.clone(),
@@ -262,9 +281,26 @@ pub enum Measure {
         /// What it is grouped by.
         by: GaugeBy,
     },
+    /// Counters or buckets that proxies keep of a whole Service: each proxy by itself, held to no pods.
+    Proxied(Box<Measure>),
 }
 
 impl Measure {
+    /// What is counted, whoever counts it.
+    #[must_use]
+    pub fn counted(&self) -> &Self {
+        match self {
+            Self::Proxied(counted) => counted.counted(),
+            own => own,
+        }
+    }
+
+    /// Whether proxies count it.
+    #[must_use]
+    pub const fn is_proxied(&self) -> bool {
+        matches!(self, Self::Proxied(_))
+    }
+
     /// Canonical text; guards whose measures have the same text share queries.
     #[must_use]
     pub fn key(&self) -> String {
@@ -272,6 +308,7 @@ impl Measure {
             Self::Ratio { bad, total } => format!("ratio {bad} of {total}"),
             Self::Histogram { buckets, unit } => format!("histogram {buckets} in {unit:?}"),
             Self::Gauge { selector, by } => format!("gauge {selector} by {by:?}"),
+            Self::Proxied(counted) => format!("{} of each proxy", counted.key()),
         }
     }
 }

@@ -34,6 +34,10 @@ pub enum Preset {
     Linkerd,
     /// Envoy beside or in front of the application.
     Envoy,
+    /// ingress-nginx, by the Service that it sends requests to.
+    NginxIngress,
+    /// Traefik, by the Service that it sends requests to.
+    Traefik,
     /// Memory of containers against their limits, from cAdvisor.
     ContainerMemory,
     /// Periods in which containers were throttled, of all periods, from cAdvisor.
@@ -72,6 +76,8 @@ pub struct Durations {
 pub enum Shape {
     /// Requests: each list by preference.
     Served(&'static [Requests], &'static [Durations]),
+    /// Requests that a proxy counts for a whole Service, whichever of its pods served them: each list by preference.
+    Proxied(&'static [Requests], &'static [Durations]),
     /// Bytes of each container, against its limit.
     Memory(&'static str),
     /// A share of two counters of containers: the bad one, and all.
@@ -330,6 +336,29 @@ static ENVOY: Known = Known {
     ],
 };
 
+static NGINX_INGRESS: Known = Known {
+    word: "nginx-ingress",
+    signal: "ingress",
+    shape: Shape::Proxied(
+        &[requests("nginx_ingress_controller_requests", &["status"], FIVE)],
+        &[seconds("nginx_ingress_controller_request_duration_seconds")],
+    ),
+    sources: &[
+        "https://github.com/kubernetes/ingress-nginx/blob/main/docs/user-guide/monitoring.md",
+        "https://github.com/kubernetes/ingress-nginx/blob/main/internal/ingress/metric/collectors/socket.go",
+    ],
+};
+
+static TRAEFIK: Known = Known {
+    word: "traefik",
+    signal: "ingress",
+    shape: Shape::Proxied(
+        &[requests("traefik_service_requests_total", &["code"], FIVE)],
+        &[seconds("traefik_service_request_duration_seconds")],
+    ),
+    sources: &["https://doc.traefik.io/observability/metrics/overview/"],
+};
+
 static CONTAINER_MEMORY: Known = Known {
     word: "container-memory",
     signal: "container",
@@ -359,11 +388,13 @@ impl Preset {
         Self::Istio,
         Self::Linkerd,
         Self::Envoy,
+        Self::NginxIngress,
+        Self::Traefik,
         Self::ContainerMemory,
         Self::ContainerCpuThrottling,
     ];
 
-    /// Those that count requests, in the order in which Auto looks for them.
+    /// Those that count requests of pods, in the order in which Auto looks for them.
     pub const SERVED: &'static [Self] = &[
         Self::Micrometer,
         Self::Otel,
@@ -397,6 +428,8 @@ impl Preset {
             Self::Istio => &ISTIO,
             Self::Linkerd => &LINKERD,
             Self::Envoy => &ENVOY,
+            Self::NginxIngress => &NGINX_INGRESS,
+            Self::Traefik => &TRAEFIK,
             Self::ContainerMemory => &CONTAINER_MEMORY,
             Self::ContainerCpuThrottling => &CONTAINER_CPU_THROTTLING,
         }
@@ -418,7 +451,7 @@ impl Preset {
     #[must_use]
     pub fn parts(self) -> &'static [&'static str] {
         match self.known().shape {
-            Shape::Served(..) | Shape::First(_) => &["errors", "latency"],
+            Shape::Served(..) | Shape::Proxied(..) | Shape::First(_) => &["errors", "latency"],
             Shape::Memory(_) => &["memory"],
             Shape::Throttling(..) => &["throttling"],
         }
@@ -427,7 +460,13 @@ impl Preset {
     /// Whether it counts requests.
     #[must_use]
     pub fn counts_requests(self) -> bool {
-        matches!(self.known().shape, Shape::Served(..) | Shape::First(_))
+        matches!(self.known().shape, Shape::Served(..) | Shape::Proxied(..) | Shape::First(_))
+    }
+
+    /// Whether it counts requests of a Service, which has to be named, and not of pods.
+    #[must_use]
+    pub fn is_proxied(self) -> bool {
+        matches!(self.known().shape, Shape::Proxied(..))
     }
 
     /// The presets that are tried for it, in order.
@@ -458,8 +497,9 @@ mod tests {
     }
 
     #[test]
-    fn auto_looks_for_every_preset_that_counts_requests_in_the_order_of_the_table() {
-        let counting: Vec<Preset> = Preset::ALL.iter().copied().filter(|preset| preset.counts_requests()).collect();
+    fn auto_looks_for_every_preset_that_counts_requests_of_pods_in_the_order_of_the_table() {
+        let of_pods = |preset: &Preset| preset.counts_requests() && !preset.is_proxied();
+        let counting: Vec<Preset> = Preset::ALL.iter().copied().filter(of_pods).collect();
         assert_eq!(Preset::Auto.candidates(), counting);
     }
 

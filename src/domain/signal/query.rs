@@ -31,21 +31,30 @@ impl Query {
     /// Everything a measure needs of these pods, in one query.
     #[must_use]
     pub fn new(measure: &Measure, pods: &[PodName]) -> Self {
-        let matchers = pod_matchers(pods);
+        // A proxy's own pod and namespace say nothing about whose requests it counts.
+        let proxied = measure.is_proxied();
+        let matchers = if proxied { Vec::new() } else { pod_matchers(pods) };
+        let (sum, max, sum_le) = if proxied {
+            ("sum by (instance)", "max by (instance)", "sum by (instance,le)")
+        } else {
+            ("sum by (namespace,pod)", "max by (namespace,pod)", "sum by (namespace,pod,le)")
+        };
         let mut text = String::new();
         let mut part = |by, of: &Selector, name| push(&mut text, by, &of.to_string(), name);
-        let timed = match measure {
+        let timed = match measure.counted() {
             Measure::Ratio { bad, total } => {
                 let total = total.with(&matchers);
-                part("sum by (namespace,pod)", &bad.with(&matchers), PART_BAD);
-                part("sum by (namespace,pod)", &total, PART_TOTAL);
-                ("max by (namespace,pod)", total)
+                part(sum, &bad.with(&matchers), PART_BAD);
+                part(sum, &total, PART_TOTAL);
+                (max, total)
             }
             Measure::Histogram { buckets, .. } => {
                 let buckets = buckets.with(&matchers);
-                part("sum by (namespace,pod,le)", &buckets, PART_BUCKET);
-                ("max by (namespace,pod)", buckets)
+                part(sum_le, &buckets, PART_BUCKET);
+                (max, buckets)
             }
+            // `counted` gives none of these.
+            Measure::Proxied(_) => return Self(String::new()),
             Measure::Gauge { selector, by } => {
                 let selector = selector.with(&matchers);
                 let (value, at) = match by {

@@ -73,11 +73,13 @@ pub fn named_pods_selector(source: &Source, namespace: &str, prefixes: &[String]
     ];
     let selector = match source {
         Source::Preset(preset) => match measure_of(*preset) {
-            None => return discovery_of(*preset, &held),
+            None | Some(Measure::Proxied(_)) => return discovery_of(*preset, &held),
             Some(Measure::Gauge { selector, .. }) => selector,
             Some(Measure::Ratio { total, .. }) => total,
             Some(Measure::Histogram { buckets, .. }) => buckets,
         },
+        // No proxy knows pods.
+        Source::Proxied { preset, .. } => return discovery_of(*preset, &held),
         Source::Ratio { total, .. } => total.clone(),
         Source::Histogram { buckets } => buckets.clone(),
         Source::Gauge { selector } => selector.clone(),
@@ -86,6 +88,11 @@ pub fn named_pods_selector(source: &Source, namespace: &str, prefixes: &[String]
 }
 
 fn discovery_of(preset: Preset, held: &[Matcher]) -> Selector {
+    Selector::of("", vec![names_matcher(preset)]).with(held).without_name()
+}
+
+/// Every name that a preset may choose.
+pub(super) fn names_matcher(preset: Preset) -> Matcher {
     let rows: Vec<(&[Requests], &[Durations])> = preset.candidates().into_iter().map(served_by).collect();
     let mut names: Vec<String> = Vec::new();
     let counters = rows.iter().flat_map(|(requests, _)| requests.iter().map(|one| one.counter.to_owned()));
@@ -95,13 +102,12 @@ fn discovery_of(preset: Preset, held: &[Matcher]) -> Selector {
             names.push(name);
         }
     }
-    let matcher = Matcher::new("__name__", Operator::Matches, &names.join("|"));
-    Selector::of("", vec![matcher]).with(held).without_name()
+    Matcher::new("__name__", Operator::Matches, &names.join("|"))
 }
 
 fn served_by(preset: Preset) -> (&'static [Requests], &'static [Durations]) {
     match preset.known().shape {
-        Shape::Served(requests, durations) => (requests, durations),
+        Shape::Served(requests, durations) | Shape::Proxied(requests, durations) => (requests, durations),
         Shape::Memory(_) | Shape::Throttling(..) | Shape::First(_) => (&[], &[]),
     }
 }
@@ -179,7 +185,7 @@ pub fn measure_of(preset: Preset) -> Option<Measure> {
     // Not the sum over the pod, and not the container that only holds the network.
     let containers = || ["", "POD"].map(|name| Matcher::new("container", Operator::NotEqual, name)).to_vec();
     match preset.known().shape {
-        Shape::Served(..) | Shape::First(_) => None,
+        Shape::Served(..) | Shape::Proxied(..) | Shape::First(_) => None,
         Shape::Memory(name) => {
             Some(Measure::Gauge { selector: Selector::of(name, containers()), by: GaugeBy::Container })
         }

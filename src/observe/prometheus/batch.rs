@@ -84,7 +84,7 @@ async fn answer(http: Arc<Http>, chunk: usize, jobs: Vec<Job>) {
     let end = jobs.iter().map(|job| job.grid.end).max().unwrap_or(first.grid.end);
     let all: BTreeSet<&PodName> = jobs.iter().flat_map(|job| job.pods.iter()).collect();
     let pods: Vec<PodName> = all.into_iter().cloned().collect();
-    let size = if matches!(measure, Measure::Histogram { .. }) { chunk.div_ceil(BUCKETS) } else { chunk };
+    let size = if matches!(measure.counted(), Measure::Histogram { .. }) { chunk.div_ceil(BUCKETS) } else { chunk };
     let asks = pods.chunks(size.max(1)).map(|pods| ask(&http, &measure, pods, start, end, step));
     let mut table = Table::default();
     for part in futures::future::join_all(asks).await {

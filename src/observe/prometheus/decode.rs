@@ -40,6 +40,8 @@ struct Labels {
     #[serde(default)]
     pod: String,
     #[serde(default)]
+    instance: String,
+    #[serde(default)]
     container: String,
     #[serde(default)]
     le: String,
@@ -112,8 +114,14 @@ pub(super) fn table(body: &[u8], measure: &Measure, pods: &[PodName]) -> Result<
     let wanted: BTreeSet<&PodName> = pods.iter().collect();
     let mut parts: BTreeMap<PodName, Parts> = BTreeMap::new();
     for series in matrix.result {
-        let pod = PodName::new(&series.metric.namespace, &series.metric.pod);
-        if wanted.contains(&pod) {
+        let labels = &series.metric;
+        // A proxy is whoever Prometheus scraped; nobody asked for it by name.
+        let pod = if measure.is_proxied() {
+            PodName::new("", &labels.instance)
+        } else {
+            PodName::new(&labels.namespace, &labels.pod)
+        };
+        if measure.is_proxied() || wanted.contains(&pod) {
             parts.entry(pod).or_default().add(series);
         }
     }
@@ -149,13 +157,14 @@ impl Parts {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        match measure {
+        match measure.counted() {
             Measure::Ratio { .. } => {
                 let columns = vec![self.points(Part::Total, ""), self.points(Part::Bad, "")];
                 self.counters(&columns, Vec::new())
             }
             Measure::Histogram { unit, .. } => self.histogram(*unit),
             Measure::Gauge { .. } => self.gauges(pod),
+            Measure::Proxied(_) => Ok(Rows::default()),
         }
     }
 
@@ -287,13 +296,15 @@ impl Table {
         end: i64,
     ) -> Reading<Measured> {
         let mut found: Vec<(&PodName, &Rows)> = Vec::new();
-        for (pod, rows) in pods.iter().filter_map(|pod| self.pods.get_key_value(pod)) {
+        let asked = |pod: &&PodName| measure.is_proxied() || pods.contains(*pod);
+        for (pod, rows) in self.pods.iter().filter(|(pod, _)| asked(pod)) {
             match rows {
                 Ok(rows) => found.push((pod, rows)),
                 Err(text) => return Reading::Errored(text.to_string()),
             }
         }
         let asked = |at: &Timestamp| (start..=end).contains(&at.as_second());
+        let measure = measure.counted();
         match measure {
             Measure::Gauge { .. } => {
                 let points = found.iter().flat_map(|(_, rows)| rows.gauges.iter().filter(|point| asked(&point.0)));
@@ -304,7 +315,7 @@ impl Table {
                     Reading::Value(Measured::Gauge(points))
                 }
             }
-            Measure::Ratio { .. } | Measure::Histogram { .. } => {
+            Measure::Ratio { .. } | Measure::Histogram { .. } | Measure::Proxied(_) => {
                 let counters = gather(measure, &found, asked);
                 match measure {
                     _ if counters.pods.is_empty() => Reading::Missing(MissingReason::NoSeries),

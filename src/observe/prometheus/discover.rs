@@ -11,10 +11,11 @@ use tokio::sync::Mutex;
 
 use super::batch::Grid;
 use super::http::{Http, SourceError};
+use crate::domain::assess::MissingReason;
 use crate::domain::evidence::PodLife;
 use crate::domain::rollout::{PodName, Side};
 use crate::domain::signal::{
-    LabelSet, Preset, Resolved, Selector, Signal, discovery_selector, named_pods_selector, resolve,
+    LabelSet, Preset, Resolved, Selector, Signal, addresses, discovery_selector, named_pods_selector, resolve,
 };
 
 /// Pods asked for, of each side.
@@ -53,19 +54,51 @@ impl Discovery {
         let Some(key) = pods.first().map(|pod| (preset, pod.clone())) else {
             return Ok(resolve(preset, &[], &old));
         };
-        if let Some((resolved, at)) = self.known.lock().await.get(&key)
-            && (resolved.is_complete() || at.elapsed() < RETRY)
-        {
-            return Ok(resolved.clone());
+        if let Some(resolved) = self.remembered(&key).await {
+            return Ok(resolved);
         }
         let series = self.series(&discovery_selector(preset, &pods), grid.start, grid.end).await?;
         let resolved = resolve(preset, &series, &old);
+        self.remember(key, &resolved).await;
+        Ok(resolved)
+    }
+
+    /// What a preset means for a Service: the first way of naming it that series have.
+    pub(super) async fn resolve_proxied(
+        &self,
+        preset: Preset,
+        (namespace, service): (&str, &str),
+        grid: &Grid,
+    ) -> Result<Resolved, SourceError> {
+        let key = (preset, PodName::new(namespace, service));
+        if let Some(resolved) = self.remembered(&key).await {
+            return Ok(resolved);
+        }
+        let missing = || Err(MissingReason::NoSuchService);
+        let mut resolved = Resolved { errors: missing(), latency: missing() };
+        for address in addresses(preset, namespace, service) {
+            let series = self.series(&address.discovery_selector(preset), grid.start, grid.end).await?;
+            if !series.is_empty() {
+                resolved = address.resolve(preset, &series);
+                break;
+            }
+        }
+        self.remember(key, &resolved).await;
+        Ok(resolved)
+    }
+
+    async fn remembered(&self, key: &(Preset, PodName)) -> Option<Resolved> {
+        let known = self.known.lock().await;
+        let (resolved, at) = known.get(key)?;
+        (resolved.is_complete() || at.elapsed() < RETRY).then(|| resolved.clone())
+    }
+
+    async fn remember(&self, key: (Preset, PodName), resolved: &Resolved) {
         let mut known = self.known.lock().await;
         if known.len() >= REMEMBERED {
             known.clear();
         }
         known.insert(key, (resolved.clone(), Instant::now()));
-        Ok(resolved)
     }
 
     /// The pods that had series of one of these signals.
@@ -77,7 +110,8 @@ impl Discovery {
         start: i64,
         end: i64,
     ) -> Result<Vec<PodName>, SourceError> {
-        let Some(signal) = signals.first().filter(|_| !prefixes.is_empty()) else { return Ok(Vec::new()) };
+        let of_pods = signals.iter().find(|signal| !signal.is_proxied());
+        let Some(signal) = of_pods.filter(|_| !prefixes.is_empty()) else { return Ok(Vec::new()) };
         let series = self.series(&named_pods_selector(&signal.source, namespace, prefixes), start, end).await?;
         let names: BTreeSet<PodName> =
             series.iter().filter_map(|labels| labels.get("pod")).map(|pod| PodName::new(namespace, pod)).collect();

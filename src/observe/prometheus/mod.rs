@@ -22,7 +22,7 @@ use crate::domain::assess::{Measured, MetricReadings, MissingReason, Reading, Si
 use crate::domain::evidence::{PodLife, look_back};
 use crate::domain::policy::Interval;
 use crate::domain::rollout::PodName;
-use crate::domain::signal::{Measure, Preset, Resolved, Signal, Term};
+use crate::domain::signal::{Measure, Preset, Resolved, Signal, Source, Term};
 
 use batch::{Batcher, Grid};
 use discover::Discovery;
@@ -166,6 +166,10 @@ impl PrometheusSource {
         let nobody = !request.lives.iter().any(|life| life.side.is_some());
         let mut wanted = Vec::new();
         for signal in &request.signals {
+            if let Source::Proxied { preset, service } = &signal.source {
+                wanted.extend(self.wanted_of_proxies(signal, (*preset, service), request, grid).await);
+                continue;
+            }
             match (signal.measure(), signal.preset()) {
                 (Some(measure), preset) => {
                     let origin = preset.map(|preset| preset.to_string()).unwrap_or_default();
@@ -189,6 +193,30 @@ impl PrometheusSource {
         wanted
     }
 
+    /// A signal that a proxy counts; the pods only say in which namespace.
+    async fn wanted_of_proxies(
+        &self,
+        signal: &Signal,
+        (preset, service): (Preset, &str),
+        request: &ReadRequest,
+        grid: &Grid,
+    ) -> Vec<Wanted> {
+        let Some(namespace) = request.lives.first().map(|life| &*life.pod.namespace) else {
+            let none = |name| Wanted { name, origin: String::new(), measure: Reading::Missing(MissingReason::NoPods) };
+            return signal.full_names().into_iter().map(none).collect();
+        };
+        let resolved = self.discovery.resolve_proxied(preset, (namespace, service), grid).await;
+        let names = signal.full_names().into_iter();
+        names
+            .map(|name| {
+                let found = Wanted::of(name, preset, &resolved);
+                let origin =
+                    format!("{preset} of {service}: what the proxy counts for all pods of the Service together");
+                Wanted { origin: if found.origin.is_empty() { String::new() } else { origin }, ..found }
+            })
+            .collect()
+    }
+
     async fn read_grid(&self, request: &ReadRequest, grid: Grid) -> MetricReadings {
         let pods: Arc<BTreeSet<PodName>> =
             Arc::new(request.lives.iter().filter(|life| life.side.is_some()).map(|life| life.pod.clone()).collect());
@@ -201,6 +229,11 @@ impl PrometheusSource {
         let Wanted { name, origin, measure } = wanted;
         let query = measure.value().map(Measure::key).unwrap_or_default();
         let reading: Reading<Measured> = match measure {
+            Reading::Value(measure) if measure.is_proxied() => {
+                // Asked once, for whoever asks the same.
+                let once = Arc::new(BTreeSet::from([PodName::new("", "")]));
+                self.batcher.read(measure, once, grid).await
+            }
             Reading::Value(_) if pods.is_empty() => Reading::Missing(MissingReason::NoPods),
             Reading::Value(measure) => self.batcher.read(measure, pods, grid).await,
             Reading::Missing(reason) => Reading::Missing(reason),
