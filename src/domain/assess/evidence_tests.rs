@@ -253,6 +253,20 @@ fn a_boundary_that_a_pod_lacks_makes_the_signal_stand_still() {
     assert!(super::evidence::tests(&counters, &tails, &none).is_none());
 }
 
+#[test]
+fn that_a_proxy_counts_nothing_does_not_make_a_revision_silent() {
+    let state = |proxied: bool| {
+        let mut settings = settings();
+        settings.signals[0].proxied = proxied;
+        let second = std::time::Duration::from_secs(1);
+        let design = Design::new(&settings, &past(), Overlap::Never, std::time::Duration::from_mins(1), second);
+        let state = Some(Box::new(crate::domain::judge::State::new(design, at(0))));
+        AssessState::Evidence(EvidenceState { began: at(0), state, controls: std::collections::BTreeMap::new() })
+    };
+    assert!(state(false).is_silent());
+    assert!(!state(true).is_silent());
+}
+
 /// A state whose every process has seen steps, with names as long as they may be.
 fn full_state(signals: usize) -> crate::domain::judge::State {
     let one = settings().signals.remove(0);
