@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -176,11 +177,17 @@ fn a_name_that_leads_nowhere_is_corrected_or_found_elsewhere() {
         .ended(2, "the kubeconfig has no context stagin; did you mean staging?");
 }
 
-/// What becomes of a command whose reader has closed the pipe before the first word.
+/// What becomes of a command whose reader has closed the pipe before the first word; none if it goes on and on.
 fn unread(server: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let (mut command, _config) = command(server, arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Of what ended nothing is left to be killed.
+    let _ = child.kill();
     let ended = child.wait_with_output().unwrap();
     (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
 }

@@ -61,8 +61,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         files.push((name.clone(), text));
     }
     let report = lint(&files);
-    let lines: String = report.found.iter().map(|(_, line)| format!("{line}\n")).collect();
-    super::terminal::write(&lines)?;
+    let lines: Vec<String> = report.found.iter().map(|(_, line)| format!("{line}\n")).collect();
+    super::terminal::write(&lines.concat())?;
     if report.seen == 0 && report.found.is_empty() {
         super::terminal::note(&format!(
             "there is no DeploymentGuard and no GuardClass in {}",
