@@ -192,7 +192,7 @@ pub struct GuardClassStatus {
     /// The generation that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, MetricsAvailable, LLMAvailable.
+    /// Ready, MetricsAvailable, `LLMAvailable`.
     #[schemars(length(max = 8))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -16,7 +16,7 @@ pub struct DeploymentGuardStatus {
     /// The generation of the guard that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Healthy, Reconciling, RolledBack, MetricsAvailable, GitOpsManaged, Stalled.
+    /// Ready, Healthy, Reconciling, RolledBack, MetricsAvailable, `GitOpsManaged`, Stalled.
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
