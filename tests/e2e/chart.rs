@@ -134,12 +134,58 @@ async fn exists(scene: &Scene, arguments: &[&str]) -> Result<bool> {
     Ok(!scene.cluster.kubectl(&all).await?.trim().is_empty())
 }
 
+/// Panels of the dashboard that may be empty where nothing failed and no model is asked.
+const QUIET: [&str; 6] = [
+    "Undos that failed in 24 h",
+    "Looks at guards",
+    "Requests to language models",
+    "Tokens of language models in 24 h",
+    "Duration of a request to a language model",
+    "Pieces blacked out, events written",
+];
+
+/// Every query of the dashboard, asked of the Prometheus that scrapes the chart's operator.
+async fn the_dashboard_shows_it(scene: &Scene) -> Result<()> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/deployment-guard/files/dashboard.json");
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+    let panels = dashboard["panels"].as_array().into_iter().flatten();
+    let targets = panels.flat_map(|panel| {
+        let title = panel["title"].as_str().unwrap_or_default();
+        panel["targets"].as_array().into_iter().flatten().map(move |target| (title, &target["expr"]))
+    });
+    let queries: Vec<_> = targets
+        .filter_map(|(title, expr)| {
+            let expr = expr.as_str()?.replace("$__rate_interval", "1m").replace("$namespace", NAMESPACE);
+            Some((title.to_owned(), expr))
+        })
+        .collect();
+    ensure!(queries.len() > 20, "{} queries: the dashboard was not read", queries.len());
+    let url = format!("{}/api/v1/query", scene.cluster.prometheus_url());
+    let client = reqwest::Client::new();
+    let look = async || {
+        let mut empty = Vec::new();
+        for (title, expr) in &queries {
+            let asked = client.get(&url).query(&[("query", expr)]).send().await.map_err(|error| error.to_string())?;
+            let answer: Value = asked.json().await.map_err(|error| error.to_string())?;
+            let found = answer["data"]["result"].as_array().filter(|_| answer["status"] == "success");
+            let found = found.ok_or_else(|| format!("{title}: {expr}: {answer}"))?;
+            if found.is_empty() && !QUIET.contains(&title.as_str()) {
+                empty.push(title.clone());
+            }
+        }
+        if empty.is_empty() { Ok(()) } else { Err(format!("nothing is shown of {empty:?}")) }
+    };
+    Ok(wait_for("every panel of the dashboard", A_MINUTE, look).await?)
+}
+
 /// From the first command to the last; what people made stays.
 pub async fn a_release_of_the_chart_is_installed_upgraded_rolled_back_and_removed(scene: Scene) -> Result<()> {
     alone(&scene, async |chart| {
         chart.release("install", &[]).await.context("the installation")?;
-        let before = scene.begin(json!({"className": "chart", "rollback": {"cooldown": "0s"}})).await?;
+        let rollback = json!({"cooldown": "0s", "maxPerDay": 10});
+        let before = scene.begin(json!({"className": "chart", "rollback": rollback})).await?;
         undoes(&scene, &before, &scene.bad()).await.context("after the installation")?;
+        the_dashboard_shows_it(&scene).await?;
 
         let more = ["--set", "replicas=2", "--set", "podDisruptionBudget.enabled=true"];
         chart.release("upgrade", &more).await.context("the upgrade")?;
@@ -162,7 +208,12 @@ pub async fn a_release_of_the_chart_is_installed_upgraded_rolled_back_and_remove
         let guard = scene.guard("shop").await?;
         ensure!(guard.decided("action") == "RolledBack", "the guard forgot what it decided: {}", guard.line());
         ensure!(scene.deployment().await?.image() == "localhost/shop:v1", "the workload was changed");
-        Ok(())
+
+        // Over what the first installation left: definitions, class, guards.
+        chart.release("install", &[]).await.context("the installation over what was left")?;
+        let before = scene.until("the guard to be seen again", |guard| guard.status("Ready") == "True").await?;
+        undoes(&scene, &before, &scene.bad().version("v4")).await.context("after the second installation")?;
+        chart.uninstall().await
     })
     .await
 }
