@@ -17,9 +17,9 @@ use crate::scene::{Guard, Scene};
 /// Enough of the old revision to compare with: once the old pods are gone, evidence grows for so long and then stands still.
 const HISTORY: Duration = Duration::from_secs(80);
 /// The chain's own time may not be a guard's: this much is the kubelet's and the scheduler's, and a second that exits are rounded to.
-const NOISE: f64 = 4.0;
+const NOISE: f64 = 8.0;
 /// How long the model that hangs is waited for where nobody may wait for it: longer than any noise.
-const HANGING: Duration = Duration::from_millis(5500);
+const HANGING: Duration = Duration::from_secs(12);
 
 /// A class of its own, so that breakers and budgets are nobody else's.
 struct Models {
@@ -263,7 +263,7 @@ fn crashing(scene: &Scene, version: &str) -> Shop {
 async fn asking(scene: &Scene, models: &Models, chain: &[&str]) -> Result<()> {
     let spec = json!({"spec": {
         "className": models.class,
-        "decision": {"chain": chain, "deadline": "8s", "maxCallsPerRollout": 20},
+        "decision": {"chain": chain, "deadline": "20s", "maxCallsPerRollout": 20},
         "rollback": {"cooldown": "0s", "maxPerDay": 10},
     }});
     scene.kubectl(&["patch", "dg", "shop", "--type=merge", "-p", &spec.to_string()]).await?;
